@@ -53,7 +53,7 @@ fn response(review: &[u8], times: u32) {
     runtime.block_on(async {
         let handler = review::handler().await;
         for _ in 0..times {
-            black_box(review::response(&handler, black_box(review)).await);
+            black_box(review::answer(&handler, black_box(review)).await);
         }
     });
 }

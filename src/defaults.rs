@@ -56,7 +56,7 @@ impl Defaults {
     /// stalled all of them wait until their own deadline, and an object that requests nothing is returned from memory
     /// too.
     #[must_use]
-    pub fn patient(reader: Arc<dyn DefaultsReader>) -> Self {
+    pub fn for_background_reads(reader: Arc<dyn DefaultsReader>) -> Self {
         Self::with(reader, true)
     }
 

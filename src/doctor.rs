@@ -17,7 +17,7 @@ mod test_support;
 use jiff::Timestamp;
 use kube::Client;
 
-pub use check::{Check, Id, Status};
+pub use check::{Check, CheckId, Status};
 
 use self::checks::{
     admission, api_server, callers, certificate, configuration, drift, integrations, permissions,
@@ -27,14 +27,14 @@ use self::reader::InstallationTarget;
 
 /// Optional parts of a run, and the installation that it checks.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct DoctorRequest {
     /// Name of the webhook configuration; if absent, it is found by its entries.
     pub(crate) configuration: Option<String>,
     /// Namespace of the webhook if its configuration does not name one.
     pub(crate) webhook_namespace: String,
     /// Namespace of the probe's pod.
     pub(crate) namespace: String,
-    /// Request a dry-run create of a pod.
+    /// DoctorRequest a dry-run create of a pod.
     pub(crate) probe: bool,
     /// Scan all pods and workloads.
     pub(crate) drift: bool,
@@ -46,10 +46,10 @@ pub(crate) struct Request {
 /// If the API server does not respond: nothing can be checked then.
 pub(crate) async fn examine(
     client: &Client,
-    request: Request,
+    request: DoctorRequest,
     clock: fn() -> Timestamp,
 ) -> Result<Vec<Check>, String> {
-    let Request {
+    let DoctorRequest {
         configuration,
         webhook_namespace,
         namespace,
@@ -81,13 +81,13 @@ pub(crate) async fn examine(
             let probe = admission::read(client, namespace).await;
             admission::evaluate(&installation, &probe)
         }
-        None => Check::unchecked(Id::Admission, "not asked for (--probe)"),
+        None => Check::unchecked(CheckId::Admission, "not asked for (--probe)"),
     });
     checks.extend(integrations::evaluate(&integrations::read(client).await));
     checks.extend(if drift {
         drift::evaluate(&drift::read(client, &installation).await)
     } else {
-        [Id::Drift, Id::IneffectiveAnnotations]
+        [CheckId::Drift, CheckId::IneffectiveAnnotations]
             .map(|id| Check::unchecked(id, "not asked for (--drift)"))
     });
     Ok(checks)

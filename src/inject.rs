@@ -39,13 +39,13 @@ use self::output::{PatchedDocuments, RewrittenDocuments};
 use self::pod_planner::PodPlanner;
 pub(crate) use self::reporter::InjectExitStatus;
 use self::reporter::Reporter;
-pub(crate) use self::request::{ManifestFormat, Request};
+pub(crate) use self::request::{InjectRequest, ManifestFormat};
 use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
 /// Writes patched manifests to `out` and messages to `err`.
 pub(crate) fn inject(
-    request: Request,
+    request: InjectRequest,
     stdin: impl Read,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -134,7 +134,7 @@ fn note_lost_comments(
 
 /// Reads all inputs and plans for every object; `None` if an input or the kubeconfig cannot be read.
 async fn plan(
-    request: Request,
+    request: InjectRequest,
     stdin: impl Read,
     reporter: &mut Reporter<'_>,
 ) -> Option<(Vec<Input>, PatchedDocuments)> {
@@ -175,7 +175,7 @@ async fn plan(
 }
 
 /// Namespace of objects that name none.
-fn default_namespace(request: &Request, cluster: Option<&Cluster>) -> String {
+fn default_namespace(request: &InjectRequest, cluster: Option<&Cluster>) -> String {
     let of_context = || cluster.map_or("default", |cluster| cluster.namespace.as_str());
     request
         .namespace

@@ -18,7 +18,7 @@ mod selector;
 pub mod tls_secret;
 mod watch;
 
-pub use client::{ClientSettings, ConnectError, connect, connect_patiently};
+pub use client::{ClientSettings, ConnectError, connect, connect_for_long_calls};
 pub(crate) use error::parse;
 pub use error::{ApiError, ApiErrorKind};
 pub use lookup::Lookup;

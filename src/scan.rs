@@ -23,7 +23,7 @@ mod task;
 use std::collections::BTreeSet;
 
 pub use error::ScanError;
-pub use finding::{Finding, FindingOwner, Found, Progress, ScanStats, Warned};
+pub use finding::{Finding, FindingOwner, Progress, ScanFinding, ScanStats, Warned};
 pub(crate) use progress::run_with_progress;
 pub use scanner::Scanner;
 pub use task::{Rules, Scope, Task};

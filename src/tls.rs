@@ -13,5 +13,5 @@ pub use bundle::Bundle;
 pub use error::TlsError;
 pub use issue::{IssueError, Issued, issue};
 pub use leaf::Leaf;
-pub use pair::{Pair, client_roots, common_name};
-pub use renewal::{Due, due};
+pub use pair::{ServingPair, client_roots, common_name};
+pub use renewal::{RenewalReason, renewal_reason};

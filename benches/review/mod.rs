@@ -104,9 +104,9 @@ pub async fn handler() -> Handler {
 /// # Panics
 /// If the bytes are not a review.
 pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
-    let received = Received::here(Some("timeout=5s"));
+    let received = Received::in_process(Some("timeout=5s"));
     let answer = handler
-        .answer(Surface::Pods, received, body, Span::off())
+        .handle(Surface::Pods, received, body, Span::off())
         .await
         .expect("a review");
     assert!(answer.response.allowed, "{:?}", answer.response.status);

@@ -102,7 +102,7 @@ impl Pipeline {
             .metadata
             .annotations
             .as_ref()
-            .is_some_and(Annotations::say_anything)
+            .is_some_and(Annotations::has_requests)
         {
             return Vec::new();
         }

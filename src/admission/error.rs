@@ -57,12 +57,12 @@ impl AdmissionError {
         }
     }
 
-    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
+    /// AdmissionErrorKind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
     /// own credentials over outages.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> AdmissionErrorKind {
         match self {
-            Self::Annotations(_) => Kind::Invalid,
+            Self::Annotations(_) => AdmissionErrorKind::Invalid,
             Self::Plan(errors) => {
                 let missing = |error: &PlanError| {
                     matches!(
@@ -71,26 +71,26 @@ impl AdmissionError {
                     )
                 };
                 if errors.iter().any(missing) {
-                    Kind::NotFound
+                    AdmissionErrorKind::NotFound
                 } else {
-                    Kind::Conflict
+                    AdmissionErrorKind::Conflict
                 }
             }
             Self::Backend(failures) => failures
                 .iter()
-                .map(|failure| Kind::from(failure.error.kind))
+                .map(|failure| AdmissionErrorKind::from(failure.error.kind))
                 .min()
-                .unwrap_or(Kind::Unavailable),
-            Self::Forbidden(_) => Kind::PermissionDenied,
-            Self::Unreadable(_) => Kind::Unreadable,
-            Self::PatchTooLong => Kind::Conflict,
+                .unwrap_or(AdmissionErrorKind::Unavailable),
+            Self::Forbidden(_) => AdmissionErrorKind::PermissionDenied,
+            Self::Unreadable(_) => AdmissionErrorKind::Unreadable,
+            Self::PatchTooLong => AdmissionErrorKind::Conflict,
         }
     }
 }
 
 /// Rows of the error table, in order of precedence if several apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum AdmissionErrorKind {
     /// Malformed, or unknown source.
     Invalid,
     /// Collision, or no such container.
@@ -111,7 +111,7 @@ pub enum Kind {
     Unreadable,
 }
 
-impl From<ErrorKind> for Kind {
+impl From<ErrorKind> for AdmissionErrorKind {
     fn from(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::NotFound => Self::NotFound,
@@ -186,17 +186,21 @@ fn backend_problem(BindFailure { error, site }: &BindFailure) -> String {
 }
 
 fn backend_sentence(failure: &BindFailure) -> String {
-    let advice = match Kind::from(failure.error.kind) {
-        Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
-        Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
+    let advice = match AdmissionErrorKind::from(failure.error.kind) {
+        AdmissionErrorKind::PermissionDenied => {
+            "Ask the platform operator to let the webhook read it."
+        }
+        AdmissionErrorKind::Protocol => "Tell the platform operator; the webhook's log says more.",
         // Backends have only one error of this kind: too many keys.
-        Kind::Conflict => "Bring it in whole with secrets.floe.dev/env-from.",
-        Kind::Invalid
-        | Kind::NotFound
-        | Kind::Unauthenticated
-        | Kind::Unavailable
-        | Kind::Timeout
-        | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
+        AdmissionErrorKind::Conflict => "Bring it in whole with secrets.floe.dev/env-from.",
+        AdmissionErrorKind::Invalid
+        | AdmissionErrorKind::NotFound
+        | AdmissionErrorKind::Unauthenticated
+        | AdmissionErrorKind::Unavailable
+        | AdmissionErrorKind::Timeout
+        | AdmissionErrorKind::Unreadable => {
+            "Try again in a moment; controllers do so by themselves."
+        }
     };
     format!("{}. {advice}", backend_problem(failure))
 }

@@ -9,7 +9,7 @@ pub mod span;
 use std::time::Duration;
 
 use super::caller::Caller;
-use super::error::{AdmissionError, Kind, sentences};
+use super::error::{AdmissionError, AdmissionErrorKind, sentences};
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
 use super::review::Operation;
 use super::status::reason;
@@ -57,14 +57,14 @@ impl Decision {
 
 /// Reason of a decision: a row of the error table, or a reason to skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum DecisionReason {
     /// Nothing went wrong.
     Ok,
     Skip(SkipReason),
-    Error(Kind),
+    Error(AdmissionErrorKind),
 }
 
-impl Reason {
+impl DecisionReason {
     /// Value of the label in metrics, and of the field in logs and traces.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -105,7 +105,7 @@ pub struct AdmissionEvent<'a> {
     pub operation: Operation,
     pub fields: AdmissionFields<'a>,
     pub decision: Decision,
-    pub reason: Reason,
+    pub reason: DecisionReason,
     /// Time from the review's first byte to the decision.
     pub duration: Duration,
     outcome: &'a Result<Outcome, AdmissionError>,
@@ -195,20 +195,22 @@ impl<'a> AdmissionEvent<'a> {
 
 /// Decision and reason of an outcome.
 #[must_use]
-fn decision(outcome: &Result<Outcome, AdmissionError>) -> (Decision, Reason) {
+fn decision(outcome: &Result<Outcome, AdmissionError>) -> (Decision, DecisionReason) {
     match outcome {
-        Ok(Outcome::Skipped(skip)) => (Decision::Skipped, Reason::Skip(*skip)),
-        Ok(Outcome::Injected(mutation)) if mutation.plan.is_empty() => {
-            (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
-        }
-        Ok(Outcome::Injected(_)) => (Decision::Injected, Reason::Ok),
-        Ok(Outcome::Mutated(mutation)) if mutation.plan.is_empty() => {
-            (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
-        }
-        Ok(Outcome::Mutated(_)) => (Decision::Mutated, Reason::Ok),
-        Ok(Outcome::Validated { .. }) => (Decision::Validated, Reason::Ok),
-        Ok(Outcome::Degraded(error)) => (Decision::Degraded, Reason::Error(error.kind())),
-        Err(error) => (Decision::Denied, Reason::Error(error.kind())),
+        Ok(Outcome::Skipped(skip)) => (Decision::Skipped, DecisionReason::Skip(*skip)),
+        Ok(Outcome::Injected(mutation)) if mutation.plan.is_empty() => (
+            Decision::Skipped,
+            DecisionReason::Skip(SkipReason::AlreadyInjected),
+        ),
+        Ok(Outcome::Injected(_)) => (Decision::Injected, DecisionReason::Ok),
+        Ok(Outcome::Mutated(mutation)) if mutation.plan.is_empty() => (
+            Decision::Skipped,
+            DecisionReason::Skip(SkipReason::AlreadyInjected),
+        ),
+        Ok(Outcome::Mutated(_)) => (Decision::Mutated, DecisionReason::Ok),
+        Ok(Outcome::Validated { .. }) => (Decision::Validated, DecisionReason::Ok),
+        Ok(Outcome::Degraded(error)) => (Decision::Degraded, DecisionReason::Error(error.kind())),
+        Err(error) => (Decision::Denied, DecisionReason::Error(error.kind())),
     }
 }
 
@@ -225,16 +227,19 @@ pub enum Severity {
     Error,
 }
 
-fn severity(reason: Reason) -> Severity {
+fn severity(reason: DecisionReason) -> Severity {
     match reason {
-        Reason::Skip(_) => Severity::Debug,
-        Reason::Ok => Severity::Info,
-        Reason::Error(kind) => match kind {
-            Kind::Invalid | Kind::Conflict | Kind::NotFound | Kind::PermissionDenied => {
-                Severity::Info
-            }
-            Kind::Unavailable | Kind::Timeout | Kind::Unreadable => Severity::Warn,
-            Kind::Unauthenticated | Kind::Protocol => Severity::Error,
+        DecisionReason::Skip(_) => Severity::Debug,
+        DecisionReason::Ok => Severity::Info,
+        DecisionReason::Error(kind) => match kind {
+            AdmissionErrorKind::Invalid
+            | AdmissionErrorKind::Conflict
+            | AdmissionErrorKind::NotFound
+            | AdmissionErrorKind::PermissionDenied => Severity::Info,
+            AdmissionErrorKind::Unavailable
+            | AdmissionErrorKind::Timeout
+            | AdmissionErrorKind::Unreadable => Severity::Warn,
+            AdmissionErrorKind::Unauthenticated | AdmissionErrorKind::Protocol => Severity::Error,
         },
     }
 }

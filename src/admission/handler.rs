@@ -56,14 +56,14 @@ impl Handler {
     ///
     /// # Errors
     /// [`Unreadable`] only for bytes without a uid, to which no response can refer.
-    pub async fn answer(
+    pub async fn handle(
         &self,
         surface: Surface,
         received: Received<'_>,
         body: &[u8],
         mut span: Span,
     ) -> Result<ReviewResponse, Unreadable> {
-        let handled = self.handle(surface, received, body, &mut span).await;
+        let handled = self.decide(surface, received, body, &mut span).await;
         let response =
             handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
         span.set_i64(
@@ -80,7 +80,7 @@ impl Handler {
     /// Decodes the review with the view of its surface, decides it, and records the outcome.
     ///
     /// The futures of the decisions are boxed: otherwise the task of every connection would have room for them.
-    async fn handle(
+    async fn decide(
         &self,
         surface: Surface,
         received: Received<'_>,
@@ -217,7 +217,7 @@ fn logged_name<'t>(text: Option<&'t CowStr<'_>>) -> Cow<'t, str> {
 impl Received<'_> {
     /// Review that comes from this process, as in benchmarks and tests.
     #[must_use]
-    pub fn here(query: Option<&str>) -> Received<'_> {
+    pub fn in_process(query: Option<&str>) -> Received<'_> {
         Received {
             query,
             arrived: Instant::now(),

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::error::{AdmissionError, Kind, sentences};
+use super::error::{AdmissionError, AdmissionErrorKind, sentences};
 use injection::{self, PlanError};
 
 /// `meta/v1` Status with the fields that refusals need.
@@ -42,17 +42,17 @@ pub struct StatusCause {
 
 /// Reason in metrics, logs and audit annotations.
 #[must_use]
-pub fn reason(kind: Kind) -> &'static str {
+pub fn reason(kind: AdmissionErrorKind) -> &'static str {
     match kind {
-        Kind::Invalid => "invalid",
-        Kind::Conflict => "conflict",
-        Kind::NotFound => "not_found",
-        Kind::PermissionDenied => "permission_denied",
-        Kind::Unauthenticated => "unauthenticated",
-        Kind::Protocol => "protocol",
-        Kind::Unavailable => "unavailable",
-        Kind::Timeout => "timeout",
-        Kind::Unreadable => "unreadable",
+        AdmissionErrorKind::Invalid => "invalid",
+        AdmissionErrorKind::Conflict => "conflict",
+        AdmissionErrorKind::NotFound => "not_found",
+        AdmissionErrorKind::PermissionDenied => "permission_denied",
+        AdmissionErrorKind::Unauthenticated => "unauthenticated",
+        AdmissionErrorKind::Protocol => "protocol",
+        AdmissionErrorKind::Unavailable => "unavailable",
+        AdmissionErrorKind::Timeout => "timeout",
+        AdmissionErrorKind::Unreadable => "unreadable",
     }
 }
 
@@ -60,12 +60,16 @@ pub fn reason(kind: Kind) -> &'static str {
 pub(super) fn status(error: &AdmissionError) -> AdmissionStatus {
     let (code, reason) = match error.kind() {
         // Not 404 for a missing secret: on a create that means that the namespace does not exist.
-        Kind::Invalid | Kind::Conflict | Kind::NotFound => (422, "Invalid"),
-        Kind::PermissionDenied => (403, "Forbidden"),
+        AdmissionErrorKind::Invalid
+        | AdmissionErrorKind::Conflict
+        | AdmissionErrorKind::NotFound => (422, "Invalid"),
+        AdmissionErrorKind::PermissionDenied => (403, "Forbidden"),
         // A timeout is not 504: Argo Workflows does not retry that, but retries 503 as Airflow and Dagster do.
-        Kind::Unauthenticated | Kind::Unavailable | Kind::Timeout => (503, "ServiceUnavailable"),
-        Kind::Protocol => (500, "InternalError"),
-        Kind::Unreadable => (400, "BadRequest"),
+        AdmissionErrorKind::Unauthenticated
+        | AdmissionErrorKind::Unavailable
+        | AdmissionErrorKind::Timeout => (503, "ServiceUnavailable"),
+        AdmissionErrorKind::Protocol => (500, "InternalError"),
+        AdmissionErrorKind::Unreadable => (400, "BadRequest"),
     };
     let sentences = sentences(error);
     let causes = causes(error, &sentences);
@@ -115,7 +119,7 @@ fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<StatusCause> {
             })
             .collect(),
         // Of a 422, kubectl prints the causes; of other codes, the message.
-        AdmissionError::Backend(failures) if error.kind() == Kind::Conflict => {
+        AdmissionError::Backend(failures) if error.kind() == AdmissionErrorKind::Conflict => {
             let about_annotations = failures
                 .iter()
                 .zip(sentences)

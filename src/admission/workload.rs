@@ -140,7 +140,7 @@ impl Pipeline {
 
     /// Whether the template is injected into: the Infisical operator sees only what the template refers to.
     fn injects_template(&self, kind: WorkloadKind, request: &InjectionRequest) -> bool {
-        let for_restart = kind.restarts() && request.reload == ReloadMode::Infisical;
+        let for_restart = kind.is_restartable() && request.reload == ReloadMode::Infisical;
         self.policy.inject_template || for_restart
     }
 }
@@ -183,13 +183,13 @@ fn needs_bindings(update: &WorkloadUpdate<'_, '_>, into_template: bool) -> bool 
     match update.scope() {
         ChangeScope::Annotations => true,
         ChangeScope::Template => into_template,
-        ChangeScope::Neither => false,
+        ChangeScope::Unchanged => false,
     }
 }
 
 /// Reason to skip an update that changes nothing.
 fn unchanged(update: &WorkloadUpdate<'_, '_>) -> SkipReason {
-    if update.scope() == ChangeScope::Neither {
+    if update.scope() == ChangeScope::Unchanged {
         SkipReason::Unchanged
     } else {
         SkipReason::AlreadyInjected
@@ -262,7 +262,7 @@ fn add_warnings(plan: &mut WorkloadPlan, warnings: Vec<Warning>) {
 /// controllers would only get them repeatedly.
 fn retain_repeated_warnings(plan: &mut WorkloadPlan) {
     plan.warnings
-        .retain(|warning| matches!(warning, Warning::TakenBack { .. }));
+        .retain(|warning| matches!(warning, Warning::EntriesRemoved { .. }));
 }
 
 /// Warnings for secrets that could not be checked.

@@ -16,7 +16,7 @@ pub mod binder;
 mod fixture;
 mod queries;
 
-pub use fixture::{CANARY, Fixture, Trouble, leaks};
+pub use fixture::{CANARY, Fixture, InjectedFailure, leaks};
 
 /// Defines a module of tests: every clause of [`binder`](crate::backend::conformance::binder). The expression
 /// `$fixture` is awaited once per clause.

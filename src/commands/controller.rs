@@ -23,7 +23,7 @@ use crate::controller::drift::Drift;
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::retry::RetryTrigger;
 use crate::controller::while_leading;
-use crate::kubernetes::client::connect_patiently;
+use crate::kubernetes::client::connect_for_long_calls;
 use crate::kubernetes::lease::{LeaderElector, LeaseSettings};
 use crate::kubernetes::{ObjectApi, RateLimiter};
 use crate::scan::{self, Rules, Scope};
@@ -101,7 +101,7 @@ impl ControllerProgram {
             .clone()
             .settings(args.proxy.proxy_from_environment);
         settings.user_agent = Some(USER_AGENT.to_owned());
-        let client = connect_patiently(&settings).await?;
+        let client = connect_for_long_calls(&settings).await?;
         let own_namespace = args.own_namespace.clone();
         let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let namespace = Some(own_namespace.clone());
@@ -273,7 +273,7 @@ fn certificate_settings(args: CertificateArgs, own_namespace: &str) -> Option<Ce
         names: tls_names.into_iter().collect(),
         validity: tls_validity,
         ca_grace,
-        every: tls_poll,
+        poll_interval: tls_poll,
     })
 }
 

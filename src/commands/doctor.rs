@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat};
-use crate::doctor::{self, Check, Id, Request, Status, output};
-use crate::kubernetes::connect_patiently;
-use crate::telemetry::console::say;
+use crate::doctor::{self, Check, CheckId, DoctorRequest, Status, output};
+use crate::kubernetes::connect_for_long_calls;
+use crate::telemetry::console::print_message;
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -71,10 +71,10 @@ impl From<ExitStatus> for u8 {
 }
 
 async fn doctor(args: DoctorArgs, clock: fn() -> Timestamp) -> Result<ExitStatus, String> {
-    let client = connect_patiently(&args.kubernetes.settings(true))
+    let client = connect_for_long_calls(&args.kubernetes.settings(true))
         .await
         .map_err(|error| error.to_string())?;
-    let request = Request {
+    let request = DoctorRequest {
         configuration: args.webhook_configuration,
         webhook_namespace: args.webhook_namespace,
         namespace: args.namespace,
@@ -85,8 +85,8 @@ async fn doctor(args: DoctorArgs, clock: fn() -> Timestamp) -> Result<ExitStatus
     let status = exit_status(&checks);
     let mut out = io::stdout().lock();
     let written = match args.output {
-        OutputFormat::Table => output::table(&checks, &mut out),
-        OutputFormat::Json => output::json(&checks, status == ExitStatus::Healthy, &mut out),
+        OutputFormat::Table => output::write_table(&checks, &mut out),
+        OutputFormat::Json => output::write_json(&checks, status == ExitStatus::Healthy, &mut out),
     };
     match written {
         // The reader closed the pipe because it has enough.
@@ -96,7 +96,7 @@ async fn doctor(args: DoctorArgs, clock: fn() -> Timestamp) -> Result<ExitStatus
         }
     }
     if status == ExitStatus::Inconclusive {
-        say("nothing of the installation could be looked at: see caller-permissions\n");
+        print_message("nothing of the installation could be looked at: see caller-permissions\n");
     }
     Ok(status)
 }
@@ -107,7 +107,10 @@ fn exit_status(checks: &[Check]) -> ExitStatus {
         // These checks report nothing about the installation, or nothing if it is missing.
         let is_about_installation = !matches!(
             check.check,
-            Id::ApiServer | Id::CallerPermissions | Id::Reloader | Id::InfisicalOperator
+            CheckId::ApiServer
+                | CheckId::CallerPermissions
+                | CheckId::Reloader
+                | CheckId::InfisicalOperator
         );
         is_about_installation && check.status != Status::NotChecked
     };
@@ -126,19 +129,19 @@ mod tests {
 
     #[test]
     fn exit_status_is_inconclusive_if_nothing_could_be_checked() {
-        let server = Check::ok(Id::ApiServer, "");
+        let server = Check::ok(CheckId::ApiServer, "");
         let unchecked = [
             server.clone(),
-            Check::unchecked(Id::Configuration, ""),
-            Check::warning(Id::Reloader, "", ""),
+            Check::unchecked(CheckId::Configuration, ""),
+            Check::warning(CheckId::Reloader, "", ""),
         ];
         assert_eq!(exit_status(&unchecked), ExitStatus::Inconclusive);
         assert_eq!(
-            exit_status(&[server.clone(), Check::warning(Id::Drift, "", "")]),
+            exit_status(&[server.clone(), Check::warning(CheckId::Drift, "", "")]),
             ExitStatus::Healthy
         );
         assert_eq!(
-            exit_status(&[server, Check::failure(Id::Service, "", "")]),
+            exit_status(&[server, Check::failure(CheckId::Service, "", "")]),
             ExitStatus::Failed
         );
     }

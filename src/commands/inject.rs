@@ -8,7 +8,7 @@ use clap::Args;
 use injection::Sidecar;
 
 use crate::cli::{KubernetesArgs, SIDECARS};
-use crate::inject::{self, ManifestFormat, Request};
+use crate::inject::{self, InjectRequest, ManifestFormat};
 
 #[derive(Debug, Args)]
 pub struct InjectArgs {
@@ -60,7 +60,7 @@ pub struct ManifestArgs {
 #[must_use]
 pub fn run(args: InjectArgs) -> ExitCode {
     let cluster = args.cluster.then(|| args.kubernetes.settings(true));
-    let request = Request {
+    let request = InjectRequest {
         filename: args.files.filename,
         recursive: args.files.recursive,
         secrets: args.files.secrets,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::TelemetryArgs;
 use crate::server::panics;
-use crate::telemetry::console::say;
+use crate::telemetry::console::print_message;
 use crate::telemetry::logs::{self, Log};
 
 /// Runs a server with its log on standard output, and flushes the log at the end.
@@ -54,7 +54,7 @@ pub(super) fn run_command<S: Into<u8>>(
         Err(error) => Err(format!("no runtime could be started: {error}")),
     };
     let status = result.unwrap_or_else(|error| {
-        say(&format!("error: {error}\n"));
+        print_message(&format!("error: {error}\n"));
         failed
     });
     ExitCode::from(status.into())

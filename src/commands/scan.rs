@@ -8,12 +8,12 @@ use injection::Sidecar;
 
 use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat, SIDECARS, SelectorArgs};
-use crate::kubernetes::{ObjectApi, connect_patiently};
+use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::scan::{
-    Finding, Found, Progress, Rules, ScanError, ScanStats, Scanner, Scope, Task, exempt, output,
-    run_with_progress,
+    Finding, Progress, Rules, ScanError, ScanFinding, ScanStats, Scanner, Scope, Task, exempt,
+    output, run_with_progress,
 };
-use crate::telemetry::console::say;
+use crate::telemetry::console::print_message;
 
 #[derive(Debug, Args)]
 pub struct ScanArgs {
@@ -77,7 +77,7 @@ impl From<ScanExitStatus> for u8 {
 }
 
 async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
-    let client = connect_patiently(&args.kubernetes.settings(true))
+    let client = connect_for_long_calls(&args.kubernetes.settings(true))
         .await
         .map_err(|error| error.to_string())?;
     let scope = if args.all_namespaces {
@@ -98,7 +98,7 @@ async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
     let progress = Progress::default();
     let (findings, ended) = collect_findings(&scanner, scope, &progress).await;
     print_findings(&findings, &progress, args.output)?;
-    let objects = progress.looked().objects;
+    let objects = progress.stats().objects;
     ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
     summarize(&progress, args.output)?;
     Ok(if findings.is_empty() {
@@ -122,11 +122,13 @@ async fn collect_findings(
     };
     let mut findings = Vec::new();
     let ended = run_with_progress(scanner, &task, progress, |found| match found {
-        Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => {
+        ScanFinding::Drifted(finding)
+        | ScanFinding::Ineffective(finding)
+        | ScanFinding::Lost(finding) => {
             findings.push(finding);
         }
         // The task does not request warnings.
-        Found::Warned(_) => {}
+        ScanFinding::Warned(_) => {}
     })
     .await;
     findings.sort_by(|one, other| {
@@ -144,7 +146,7 @@ fn print_findings(
     let mut out = io::stdout().lock();
     let written = match output {
         OutputFormat::Table => output::table(findings, &mut out),
-        OutputFormat::Json => output::json(findings, progress.looked(), &mut out),
+        OutputFormat::Json => output::json(findings, progress.stats(), &mut out),
     };
     match written {
         // The reader closed the pipe because it has enough.
@@ -165,29 +167,29 @@ fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
         ineffective,
         lost,
         skipped,
-    } = progress.looked();
+    } = progress.stats();
     if output == OutputFormat::Table {
-        say(&format!(
+        print_message(&format!(
             "{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"
         ));
         if ineffective > 0 {
-            say(&format!(
+            print_message(&format!(
                 "{ineffective} have annotations or labels without effect\n"
             ));
         }
         if lost > 0 {
-            say(&format!(
+            print_message(&format!(
                 "{lost} lost references to secrets in their latest revision, together with an annotation\n"
             ));
         }
     }
     if progress.hides_service_accounts() {
-        say(
+        print_message(
             "ServiceAccounts were not looked at for annotations without effect: you may not list them\n",
         );
     }
     for note in progress.notes() {
-        say(&format!("{note}\n"));
+        print_message(&format!("{note}\n"));
     }
     if skipped > 0 {
         return Err(format!(

@@ -24,7 +24,7 @@ use crate::kubernetes::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
 use crate::kubernetes::{ApiError, ObjectApi};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::Traces;
-use crate::tls::{Bundle, Due, IssueError, Pair, due, issue};
+use crate::tls::{Bundle, IssueError, RenewalReason, ServingPair, issue, renewal_reason};
 
 /// Limit of older CAs that stay trusted beside the new one. Replicas that still serve an older certificate stay
 /// trusted, even if the certificate is renewed several times in a short time.
@@ -46,7 +46,7 @@ pub struct CertificateSettings {
     /// Time between the new CA in the configuration and the new certificate in the Secret.
     pub ca_grace: Duration,
     /// Interval of reconciliations.
-    pub every: Duration,
+    pub poll_interval: Duration,
 }
 
 /// Error that ends one reconciliation.
@@ -123,7 +123,7 @@ impl Certificates {
                 self.metrics.rotation_ended(RotationResult::Failed);
                 warn!(error = %ErrorChain(&error), "certificate reconciliation failed");
             }
-            sleep(self.settings.every).await;
+            sleep(self.settings.poll_interval).await;
         }
     }
 
@@ -131,7 +131,7 @@ impl Certificates {
     async fn reconcile(&self) -> Result<(), CertificateError> {
         let stored = self.secret.read().await?;
         let now = (self.now)();
-        let present = Pair::from_pem(
+        let present = ServingPair::from_pem(
             &stored.chain,
             stored.key.expose_secret().as_bytes(),
             &self.provider,
@@ -142,7 +142,7 @@ impl Certificates {
                 .certificate_not_after
                 .set(pair.not_after.as_second());
         }
-        let reason = due(
+        let reason = renewal_reason(
             present.as_ref(),
             &stored.ca,
             &self.settings.names,
@@ -161,8 +161,8 @@ impl Certificates {
     async fn renew_traced(
         &self,
         stored: &StoredPair,
-        present: Option<&Pair>,
-        reason: &Due,
+        present: Option<&ServingPair>,
+        reason: &RenewalReason,
         now: Timestamp,
     ) -> Result<(), CertificateError> {
         let mut span = self.traces.root_span("certificate.renew");
@@ -183,8 +183,8 @@ impl Certificates {
     async fn renew(
         &self,
         stored: &StoredPair,
-        present: Option<&Pair>,
-        reason: &Due,
+        present: Option<&ServingPair>,
+        reason: &RenewalReason,
         now: Timestamp,
     ) -> Result<(), CertificateError> {
         let issued = issue(&self.settings.names, self.settings.validity, now)?;
@@ -192,8 +192,8 @@ impl Certificates {
             Some(pair) => self.trusted_cas(stored, pair, now).await?,
             None => Bundle::default(),
         };
-        let trusted = issued.ca.before(
-            &older.before(&stored.ca, MAX_OLDER_CAS, now),
+        let trusted = issued.ca.prepend_to(
+            &older.prepend_to(&stored.ca, MAX_OLDER_CAS, now),
             MAX_OLDER_CAS,
             now,
         );
@@ -222,13 +222,13 @@ impl Certificates {
     async fn trusted_cas(
         &self,
         stored: &StoredPair,
-        pair: &Pair,
+        pair: &ServingPair,
         now: Timestamp,
     ) -> Result<Bundle, CertificateError> {
         let mut verifying = stored.ca.verifying(pair, &self.provider, now);
         if let Some(current) = self.configuration.read().await? {
             for trusted in current.bundles() {
-                verifying = verifying.before(
+                verifying = verifying.prepend_to(
                     &trusted.verifying(pair, &self.provider, now),
                     MAX_OLDER_CAS,
                     now,

@@ -10,10 +10,10 @@ use tracing::{info, warn};
 
 use super::metrics::{ControllerMetrics, DriftScanResult};
 use crate::kubernetes::ObjectApi;
-use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
+use crate::kubernetes::events::{EventReason, EventRecorder, InvolvedObject};
 use crate::scan::{
-    Finding, FindingOwner, Found, Progress, Rules, ScanError, ScanStats, Scanner, Scope, Task,
-    Warned,
+    Finding, FindingOwner, Progress, Rules, ScanError, ScanFinding, ScanStats, Scanner, Scope,
+    Task, Warned,
 };
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::{Span, Traces};
@@ -115,18 +115,18 @@ impl Drift {
             ended
         };
         let (ended, report) = futures::future::join(scanning, self.publish_all(receiver)).await;
-        self.report(&mut span, ended, &report, progress.looked(), began);
+        self.report(&mut span, ended, &report, progress.stats(), began);
     }
 
     /// Publishes Events about the findings of one scan.
-    async fn publish_all(&self, mut findings: mpsc::Receiver<Found>) -> DriftReport {
+    async fn publish_all(&self, mut findings: mpsc::Receiver<ScanFinding>) -> DriftReport {
         let mut report = DriftReport::default();
         while let Some(found) = findings.recv().await {
             match found {
-                Found::Drifted(finding) => self.publish_drift(&finding, &mut report).await,
+                ScanFinding::Drifted(finding) => self.publish_drift(&finding, &mut report).await,
                 // The task does not request them.
-                Found::Ineffective(_) | Found::Lost(_) => {}
-                Found::Warned(warned) => self.publish_warnings(&warned, &mut report).await,
+                ScanFinding::Ineffective(_) | ScanFinding::Lost(_) => {}
+                ScanFinding::Warned(warned) => self.publish_warnings(&warned, &mut report).await,
             }
         }
         report
@@ -218,7 +218,7 @@ impl Drift {
         );
         let published = self
             .events
-            .publish(&about, Reason::SecretsNotInjected, &message)
+            .publish(&about, EventReason::SecretsNotInjected, &message)
             .await;
         report.events_failed += u64::from(published.is_err());
     }
@@ -253,7 +253,7 @@ impl Drift {
         );
         let published = self
             .events
-            .publish_once(&about, Reason::InjectionWarnings, &message)
+            .publish_once(&about, EventReason::InjectionWarnings, &message)
             .await;
         report.events_failed += u64::from(published.is_err());
     }

@@ -128,7 +128,7 @@ fn decode(body: &[u8]) -> Option<DefaultsObject> {
         ),
         ..DefaultsObject::default()
     };
-    Some(object.labelled(label.map(CowStr::as_str)))
+    Some(object.with_label(label.map(CowStr::as_str)))
 }
 
 #[cfg(test)]

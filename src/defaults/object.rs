@@ -37,7 +37,7 @@ impl DefaultsObject {
 
     /// Sets the label to `value`.
     #[must_use]
-    pub fn labelled(self, value: Option<&str>) -> Self {
+    pub fn with_label(self, value: Option<&str>) -> Self {
         let enabled = value == Some(ENABLED_LABEL.1);
         let other_label = value
             .filter(|_| !enabled)

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Subject of a check. The names are part of the JSON output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Id {
+pub enum CheckId {
     /// Version and clock of the API server.
     ApiServer,
     /// Permissions of the caller to read what is checked.
@@ -74,7 +74,7 @@ pub enum Status {
 /// One row of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    pub check: Id,
+    pub check: CheckId,
     pub status: Status,
     /// Observation, as a sentence.
     pub message: String,
@@ -84,7 +84,7 @@ pub struct Check {
 }
 
 impl Check {
-    pub fn ok(check: Id, message: impl Into<String>) -> Self {
+    pub fn ok(check: CheckId, message: impl Into<String>) -> Self {
         Self {
             check,
             status: Status::Ok,
@@ -93,7 +93,7 @@ impl Check {
         }
     }
 
-    pub fn warning(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub fn warning(check: CheckId, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             check,
             status: Status::Warning,
@@ -102,7 +102,7 @@ impl Check {
         }
     }
 
-    pub fn failure(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub fn failure(check: CheckId, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             check,
             status: Status::Failure,
@@ -112,7 +112,7 @@ impl Check {
     }
 
     /// Check without a fix; `message` is the reason why nothing was checked.
-    pub fn unchecked(check: Id, message: impl Into<String>) -> Self {
+    pub fn unchecked(check: CheckId, message: impl Into<String>) -> Self {
         Self {
             check,
             status: Status::NotChecked,
@@ -129,7 +129,7 @@ impl Check {
 }
 
 /// Returns `problems`, or one row that is ok if there are none.
-pub(super) fn or_ok(problems: Vec<Check>, id: Id, ok: impl FnOnce() -> String) -> Vec<Check> {
+pub(super) fn or_ok(problems: Vec<Check>, id: CheckId, ok: impl FnOnce() -> String) -> Vec<Check> {
     if problems.is_empty() {
         vec![Check::ok(id, ok())]
     } else {
@@ -138,7 +138,7 @@ pub(super) fn or_ok(problems: Vec<Check>, id: Id, ok: impl FnOnce() -> String) -
 }
 
 /// The name in the JSON output.
-impl fmt::Display for Id {
+impl fmt::Display for CheckId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }

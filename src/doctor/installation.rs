@@ -59,7 +59,7 @@ pub struct Installation {
     /// Certificates that the URL's server presents.
     pub served_certificates: Option<Lookup<PublicCertificates>>,
     /// The Certificate and its issuer, in cert-manager mode.
-    pub cert_manager: Option<cert_manager::Looked>,
+    pub cert_manager: Option<cert_manager::ObservedCertificate>,
 }
 
 /// Another configuration with entries of this webhook that may match objects in the same namespaces.
@@ -98,7 +98,7 @@ pub enum CertificateSource {
 impl Installation {
     pub fn entries(&self) -> &[MutatingWebhook] {
         self.configuration
-            .there()
+            .found()
             .and_then(|found| found.webhooks.as_deref())
             .unwrap_or_default()
     }
@@ -114,7 +114,7 @@ impl Installation {
 
     /// Returns the Deployment of a component: `webhook` or `controller`.
     pub fn deployment(&self, component: &str) -> Option<&Deployment> {
-        self.deployments.there()?.iter().find(|deployment| {
+        self.deployments.found()?.iter().find(|deployment| {
             pod_labels(deployment).is_some_and(|labels| {
                 is_component(labels, component)
                     && (component != "webhook" || includes(labels, self.selector()))
@@ -124,7 +124,7 @@ impl Installation {
 
     /// Returns the selector of the Service.
     pub fn selector(&self) -> Option<&BTreeMap<String, String>> {
-        self.service.there()?.spec.as_ref()?.selector.as_ref()
+        self.service.found()?.spec.as_ref()?.selector.as_ref()
     }
 
     /// Returns the value of `--FLAG=VALUE` of a component.
@@ -167,7 +167,7 @@ impl Installation {
     }
 
     pub fn certificate_source(&self) -> CertificateSource {
-        let annotation = self.configuration.there().and_then(|found| {
+        let annotation = self.configuration.found().and_then(|found| {
             found
                 .metadata
                 .annotations
@@ -193,9 +193,9 @@ impl Installation {
 
     pub fn install_method(&self) -> InstallMethod {
         let objects = [
-            self.configuration.there().map(|found| &found.metadata),
+            self.configuration.found().map(|found| &found.metadata),
             self.deployment("webhook").map(|found| &found.metadata),
-            self.service.there().map(|found| &found.metadata),
+            self.service.found().map(|found| &found.metadata),
         ];
         let manifests = || {
             InstallMethod::Manifests(match self.certificate_source() {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::check::{Check, Status};
 
 /// Writes a table with one row per check, and below it the fix.
-pub(crate) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
     let mut rows = vec![(
         "CHECK".to_owned(),
         "STATUS".to_owned(),
@@ -40,7 +40,7 @@ pub(crate) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Writes one JSON object.
-pub(crate) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
     #[derive(Default, Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Counts {
@@ -66,18 +66,18 @@ pub(crate) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Id;
+    use super::super::check::CheckId;
     use super::*;
 
     #[test]
     fn table_shows_the_fix_below_the_failure() {
         let checks = [
-            Check::ok(Id::ApiServer, "1.36"),
-            Check::failure(Id::CaBundle, "it is empty", "kubectl patch"),
-            Check::unchecked(Id::Drift, "not asked for"),
+            Check::ok(CheckId::ApiServer, "1.36"),
+            Check::failure(CheckId::CaBundle, "it is empty", "kubectl patch"),
+            Check::unchecked(CheckId::Drift, "not asked for"),
         ];
         let mut out = Vec::new();
-        table(&checks, &mut out).unwrap();
+        write_table(&checks, &mut out).unwrap();
         let expected = "\
 CHECK        STATUS        MESSAGE
 api-server   ok            1.36

@@ -19,7 +19,7 @@ use super::installation::{
 use super::served_certificate;
 use crate::kubernetes::ObjectApi;
 use crate::kubernetes::cert_manager;
-use crate::kubernetes::lookup::{Lookup, look};
+use crate::kubernetes::lookup::{Lookup, read_optional};
 use crate::kubernetes::tls_secret::{PublicCertificates, TlsSecret};
 
 /// Limit of objects in a list.
@@ -46,7 +46,7 @@ pub async fn read(
     let (configuration_name, configuration, similar) =
         read_configurations(client, target.configuration.as_deref()).await;
     let entries = configuration
-        .there()
+        .found()
         .and_then(|found| found.webhooks.as_deref())
         .unwrap_or_default();
     let reference = entries
@@ -90,7 +90,7 @@ pub async fn read(
     }
     if installation.deployment("controller").is_some() {
         let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
-        installation.lease = look(leases.get_opt(installation.lease_name())).await;
+        installation.lease = read_optional(leases.get_opt(installation.lease_name())).await;
     }
     read_certificates(client, &mut installation, url).await;
     installation
@@ -102,7 +102,7 @@ async fn read_service(
     name: &str,
 ) -> (Lookup<Service>, Lookup<Vec<EndpointSlice>>) {
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let service = look(services.get_opt(name)).await;
+    let service = read_optional(services.get_opt(name)).await;
     let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
     (service, list(client, namespace, &of_service).await)
 }
@@ -119,7 +119,7 @@ async fn read_certificates(client: &Client, installation: &mut Installation, url
         installation.served_certificates = Some(read_served_certificates(&url).await);
     }
     if let CertificateSource::CertManager { namespace, name } = installation.certificate_source() {
-        installation.cert_manager = Some(cert_manager::look(client, &namespace, &name).await);
+        installation.cert_manager = Some(cert_manager::read(client, &namespace, &name).await);
     }
 }
 
@@ -140,10 +140,11 @@ async fn read_configurations(
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let params = ListParams::default().limit(PAGE_SIZE);
     let default = requested.unwrap_or(DEFAULT_CONFIGURATION);
-    let listed = look(async { api.list(&params).await.map(|list| Some(list.items)) }).await;
+    let listed =
+        read_optional(async { api.list(&params).await.map(|list| Some(list.items)) }).await;
     let Lookup::Found(all) = listed else {
         // A caller who may not list may still be allowed to get this one.
-        let found = look(api.get_opt(default)).await;
+        let found = read_optional(api.get_opt(default)).await;
         return (default.to_owned(), found, Vec::new());
     };
     let mut candidates: Vec<MutatingWebhookConfiguration> = all
@@ -166,7 +167,7 @@ async fn read_configurations(
         // It may have entries of other names, or not be in the first page.
         None => (
             default.to_owned(),
-            look(api.get_opt(default)).await,
+            read_optional(api.get_opt(default)).await,
             similar,
         ),
     }
@@ -198,5 +199,5 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let params = params.clone().limit(PAGE_SIZE);
-    look(async { api.list(&params).await.map(|list| Some(list.items)) }).await
+    read_optional(async { api.list(&params).await.map(|list| Some(list.items)) }).await
 }

@@ -15,7 +15,7 @@ use crate::backend::{
     BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend,
 };
 use crate::defaults::{DefaultsObject, DefaultsReader, KubernetesDefaults};
-use crate::kubernetes::{ClientSettings, ConnectError, connect_patiently};
+use crate::kubernetes::{ClientSettings, ConnectError, connect_for_long_calls};
 use injection::SecretBinding;
 
 /// The cluster to which the manifests will be applied.
@@ -34,7 +34,7 @@ impl Cluster {
     /// Reads the kubeconfig. No request is sent yet.
     pub(super) async fn connect(settings: &ClientSettings) -> Result<Self, ConnectError> {
         // Every read has its own deadline, so a slow connection need not fail early.
-        let client = connect_patiently(settings).await?;
+        let client = connect_for_long_calls(settings).await?;
         // Metrics of a short-lived program are not scraped.
         let metrics = BackendMetrics::default();
         let backend = KubernetesBackend::new(client.clone(), None);

@@ -186,7 +186,7 @@ fn exclusion_reason(
         (None, ContainerList::InitContainers) => {
             "init containers get nothing unless secrets.floe.dev/init-containers selects them".to_owned()
         }
-        (None, ContainerList::Containers) if Sidecars::of(sidecars, pod).contain(name) => {
+        (None, ContainerList::Containers) if Sidecars::of(sidecars, pod).contains_container(name) => {
             "it is on the list of sidecar containers; to include it, select it in secrets.floe.dev/containers"
                 .to_owned()
         }

@@ -7,7 +7,7 @@ use super::argo;
 use super::objects::{ManifestObject, dotted, is_request_annotation};
 use super::template_site::TemplateSite;
 use crate::defaults::ENABLED_LABEL;
-use injection::{MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix};
+use injection::{MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, suggested_name};
 
 /// Limit of sentences of each kind about one object.
 pub(super) const MAX_SENTENCES: usize = 50;
@@ -128,7 +128,7 @@ impl NameSearch<'_, '_> {
         let at = dotted(&self.path);
         let near = map
             .keys()
-            .filter_map(|name| Some((name, near_prefix(name)?)));
+            .filter_map(|name| Some((name, suggested_name(name)?)));
         self.found.misnamed.extend(near.map(|(name, meant)| {
             format!("annotation {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?")
         }));
@@ -192,7 +192,7 @@ impl NameSearch<'_, '_> {
                         "label {name} in {at} has no effect: it is an annotation. Move it to the annotations beside the labels."
                     )
                 }
-            } else if let Some(meant) = near_prefix(name) {
+            } else if let Some(meant) = suggested_name(name) {
                 format!(
                     "label {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?"
                 )

@@ -140,7 +140,7 @@ impl ManifestStore {
             enforces_mountable_secrets: annotations.enforces_mountable_secrets,
             ..DefaultsObject::default()
         };
-        let defaults = defaults.labelled(labels.inject.0.as_deref());
+        let defaults = defaults.with_label(labels.inject.0.as_deref());
         let location = format!("{}, {kind} \"{name}\"", context.location);
         let (namespace, service_account) = if kind == "ServiceAccount" {
             let namespace = context.namespace_or_default(namespace.0);

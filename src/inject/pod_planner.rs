@@ -9,7 +9,7 @@ use super::explain;
 use super::manifest_store::{DefaultsManifest, ManifestStore};
 use super::refusal::{hint, report_refusal};
 use super::reporter::Reporter;
-use super::request::Request;
+use super::request::InjectRequest;
 use crate::admission::error::{AdmissionError, BindFailure};
 use crate::admission::gate::check_pod;
 use crate::admission::outcome::{Outcome, PodMutation};
@@ -49,7 +49,7 @@ impl PodPlanner {
         source: Source,
         reader: Arc<dyn DefaultsReader>,
         manifests: Arc<ManifestStore>,
-        request: &Request,
+        request: &InjectRequest,
     ) -> Self {
         let sidecars = request.sidecars.clone();
         let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
@@ -86,7 +86,7 @@ impl PodPlanner {
             report_refusal(location, &error, &self.manifests, reporter);
             return;
         }
-        if !self.explain || !defaults.annotations.say_anything() {
+        if !self.explain || !defaults.annotations.has_requests() {
             return;
         }
         let live;

@@ -2,7 +2,7 @@
 
 use super::manifest_store::ManifestStore;
 use super::reporter::{InjectExitStatus, Reporter};
-use crate::admission::error::{AdmissionError, Kind, sentences};
+use crate::admission::error::{AdmissionError, AdmissionErrorKind, sentences};
 use injection::PlanError;
 
 /// Reports each sentence of an error, with its hint.
@@ -40,7 +40,7 @@ pub(super) fn report_refusal(
             format_args!("{location}: {sentence}{hint}"),
         );
     }
-    if error.kind() == Kind::PermissionDenied {
+    if error.kind() == AdmissionErrorKind::PermissionDenied {
         reporter.note(format_args!(
             "{location}: the cluster was asked with your own rights, not with the webhook's"
         ));

@@ -17,7 +17,7 @@ pub enum ManifestFormat {
 
 /// Settings of one run.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct InjectRequest {
     /// Manifests to inject into: files, folders, `-` for standard input.
     pub(crate) filename: Vec<PathBuf>,
     /// Whether subfolders are read.

@@ -1,6 +1,6 @@
 //! cert-manager's `Certificate`, `Issuer` and `ClusterIssuer`, as far as the webhook's own certificate needs them.
 //!
-//! [`look`] reads the certificate and its issuer, [`trouble`] finds the problem that keeps the certificate from being
+//! [`read`] reads the certificate and its issuer, [`find_problem`] finds the problem that keeps the certificate from being
 //! Ready. Serving never depends on either.
 
 mod objects;
@@ -11,5 +11,5 @@ pub use objects::{
     CertManagerCondition, Certificate, CertificateSpec, CertificateStatus, GROUP, Issuer,
     IssuerRef, IssuerSpec, IssuerStatus,
 };
-pub use problem::{CertificateProblem, trouble};
-pub use read::{Looked, look};
+pub use problem::{CertificateProblem, find_problem};
+pub use read::{ObservedCertificate, read};

@@ -91,7 +91,7 @@ pub async fn connect(settings: &ClientSettings) -> Result<Client, ConnectError> 
 ///
 /// # Errors
 /// The same errors as [`connect`].
-pub async fn connect_patiently(settings: &ClientSettings) -> Result<Client, ConnectError> {
+pub async fn connect_for_long_calls(settings: &ClientSettings) -> Result<Client, ConnectError> {
     let Target { mut config, proxy } = target_with_user_agent(settings).await?;
     config.connect_timeout = Some(LONG_CONNECT_TIMEOUT);
     config.read_timeout = None;

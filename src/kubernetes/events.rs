@@ -23,7 +23,7 @@ pub(crate) struct InvolvedObject<'a> {
 
 /// Field `reason` of an event; it selects the event's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum EventReason {
     /// The object runs without the secrets that it requests.
     SecretsNotInjected,
     /// The object's pods have their secrets, with warnings for the author.
@@ -34,7 +34,7 @@ pub(crate) enum Reason {
     SecretsArrived,
 }
 
-impl Reason {
+impl EventReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::SecretsNotInjected => "SecretsNotInjected",
@@ -67,7 +67,7 @@ impl EventRecorder {
     pub(crate) async fn publish(
         &self,
         about: &InvolvedObject<'_>,
-        reason: Reason,
+        reason: EventReason,
         message: &str,
     ) -> Result<(), ApiError> {
         self.write(about, reason, message, true).await
@@ -77,7 +77,7 @@ impl EventRecorder {
     pub(crate) async fn publish_once(
         &self,
         about: &InvolvedObject<'_>,
-        reason: Reason,
+        reason: EventReason,
         message: &str,
     ) -> Result<(), ApiError> {
         self.write(about, reason, message, false).await
@@ -86,7 +86,7 @@ impl EventRecorder {
     async fn write(
         &self,
         about: &InvolvedObject<'_>,
-        reason: Reason,
+        reason: EventReason,
         message: &str,
         count_repeats: bool,
     ) -> Result<(), ApiError> {
@@ -126,7 +126,7 @@ impl EventRecorder {
 }
 
 /// Name of an event: the same for each object and reason, in all replicas.
-fn name(about: &InvolvedObject<'_>, reason: Reason) -> String {
+fn name(about: &InvolvedObject<'_>, reason: EventReason) -> String {
     let short: String = about.name.chars().take(180).collect();
     let short = short.trim_end_matches(['.', '-']);
     let uid: String = about
@@ -140,7 +140,7 @@ fn name(about: &InvolvedObject<'_>, reason: Reason) -> String {
 
 fn event(
     about: &InvolvedObject<'_>,
-    reason: Reason,
+    reason: EventReason,
     message: &str,
     name: &str,
     now: &str,
@@ -199,7 +199,7 @@ mod tests {
             name: &long,
             uid: "1f-2e-3d",
         };
-        let name = name(&about, Reason::AwaitingSecrets);
+        let name = name(&about, EventReason::AwaitingSecrets);
         assert_eq!(name, format!("{}.1f2e3d.awaitingsecrets", "a".repeat(179)));
         assert!(name.len() <= 253);
     }

@@ -18,7 +18,7 @@ pub enum Lookup<T> {
 }
 
 impl<T> Lookup<T> {
-    pub fn there(&self) -> Option<&T> {
+    pub fn found(&self) -> Option<&T> {
         match self {
             Self::Found(object) => Some(object),
             Self::NotFound | Self::Unknown(_) => None,
@@ -35,20 +35,22 @@ impl<T> Lookup<T> {
 }
 
 /// Awaits one read of a single object.
-pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>) -> Lookup<T> {
+pub async fn read_optional<T>(
+    read: impl Future<Output = Result<Option<T>, kube::Error>>,
+) -> Lookup<T> {
     match timeout(READ_TIMEOUT, read).await {
         Ok(Ok(Some(object))) => Lookup::Found(object),
         Ok(Ok(None)) => Lookup::NotFound,
         // If the kind itself is not served, the response has no Status, and kube does not map it to "not found".
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Lookup::NotFound,
-        Ok(Err(error)) => Lookup::Unknown(said(&error)),
+        Ok(Err(error)) => Lookup::Unknown(describe_error(&error)),
         Err(_) => Lookup::Unknown("the API server did not answer in time".to_owned()),
     }
 }
 
 /// Describes the error of a call. For a missing permission, it is the API server's message.
 #[must_use]
-pub fn said(error: &kube::Error) -> String {
+pub fn describe_error(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => status.message.clone(),
         kube::Error::Api(status) => format!(

@@ -67,7 +67,7 @@ impl fmt::Debug for ObjectApi {
 }
 
 impl ObjectApi {
-    /// Creates an API over a client of [`super::connect_patiently`].
+    /// Creates an API over a client of [`super::connect_for_long_calls`].
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -296,7 +296,7 @@ impl ObjectApi {
                 "no credential for the API server could be obtained",
             ),
             error => {
-                let reason = crate::kubernetes::proxy::fault(&error)
+                let reason = crate::kubernetes::proxy::proxy_problem(&error)
                     .unwrap_or_else(|| "the API server cannot be reached".to_owned());
                 ApiError::new(ApiErrorKind::Unavailable, description, reason)
             }

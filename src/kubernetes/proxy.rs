@@ -6,4 +6,4 @@ mod tunnel;
 
 pub use self::selection::{InvalidProxy, ProxyVariables};
 pub(crate) use self::selection::{Proxy, choose, proxy_url};
-pub(crate) use self::tunnel::{carried, client, fault};
+pub(crate) use self::tunnel::{client, find_in_chain, proxy_problem};

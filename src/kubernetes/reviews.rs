@@ -42,7 +42,7 @@ pub async fn review_all(
     let reviews = accesses.into_iter().map(|access| async move {
         is_allowed(client, subject, access)
             .await
-            .map_err(|error| lookup::said(&error))
+            .map_err(|error| lookup::describe_error(&error))
     });
     stream::iter(reviews)
         .buffered(MAX_CONCURRENT_REVIEWS)

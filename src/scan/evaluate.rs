@@ -72,15 +72,15 @@ fn depends_only_on_pod(warning: &Warning) -> bool {
         Warning::NoSuchContainer(_)
         | Warning::OnlySidecars(_)
         | Warning::NoContainer
-        | Warning::LeftAlone { .. }
-        | Warning::OverSources { .. }
+        | Warning::AlreadySet { .. }
+        | Warning::OverridesSources { .. }
         | Warning::Unmatched { .. } => true,
         Warning::Missing(_)
         | Warning::Awaited(_)
-        | Warning::TakenBack { .. }
+        | Warning::EntriesRemoved { .. }
         | Warning::NoRestart(_)
         | Warning::SharedKeys { .. }
-        | Warning::NothingToExpand { .. } => false,
+        | Warning::NoKeys { .. } => false,
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Finding {
 
 /// One finding of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ScanFinding {
     /// An object runs without its secrets.
     Drifted(Finding),
     /// An object has annotations or labels without effect, with the webhook's prefix or one that resembles it.
@@ -167,7 +167,7 @@ impl Progress {
 
     /// Statistics so far.
     #[must_use]
-    pub fn looked(&self) -> ScanStats {
+    pub fn stats(&self) -> ScanStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ScanStats {
             objects: get(&self.objects),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 
 use super::error::ScanError;
-use super::finding::{Finding, Found};
+use super::finding::{Finding, ScanFinding};
 use super::lost::{Comparison, LostReferences};
 use super::objects::{is_object_name, labels, object_meta};
 use super::resource::{ScannedResource, WORKLOADS};
@@ -44,7 +44,7 @@ impl Scanner {
                 let Some(finding) = finding? else { continue };
                 run.progress.count_lost();
                 // A closed receiver needs no further findings.
-                if run.found.send(Found::Lost(finding)).await.is_err() {
+                if run.found.send(ScanFinding::Lost(finding)).await.is_err() {
                     return Ok(());
                 }
             }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::error::ScanError;
-use super::finding::{Finding, Found};
+use super::finding::{Finding, ScanFinding};
 use super::objects::{labels, object_meta};
 use super::resource::{METADATA_PAGE_SIZE, ScannedResource};
 use super::scanner::{Run, Scanner};
@@ -130,7 +130,7 @@ impl Scanner {
         let has_defaults = meta
             .annotations
             .as_ref()
-            .is_some_and(Annotations::say_anything);
+            .is_some_and(Annotations::has_requests);
         let mut problems = name_problems(item, true);
         problems.extend(idle.filter(|_| has_defaults).map(|idle| idle.to_string()));
         if let Some(label) = label.filter(|label| label != ENABLED_LABEL.1) {
@@ -175,7 +175,7 @@ impl Scanner {
                 let has_defaults = meta
                     .annotations
                     .as_ref()
-                    .is_some_and(Annotations::say_anything);
+                    .is_some_and(Annotations::has_requests);
                 if has_defaults && !run.namespaces.enabled.contains(&namespace) {
                     let label = mislabelled.get(&namespace).map(String::as_str);
                     let idle = IdleDefaults::of_service_account(&meta.name, &namespace, label);
@@ -218,7 +218,7 @@ impl Scanner {
             problems,
         };
         // A closed receiver needs no findings.
-        drop(run.found.send(Found::Ineffective(finding)).await);
+        drop(run.found.send(ScanFinding::Ineffective(finding)).await);
     }
 
     /// Sends findings about names without effect on pods or workloads of a page. Of the pods of one controller, only

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::scan::{Found, Progress, ScanError, ScanStats, Scanner, Task};
-use crate::telemetry::console::say;
+use crate::scan::{Progress, ScanError, ScanFinding, ScanStats, Scanner, Task};
+use crate::telemetry::console::print_message;
 
 /// Findings that the scan may be ahead of their consumer.
 const FINDINGS_CAPACITY: usize = 64;
@@ -26,7 +26,7 @@ pub(crate) async fn run_with_progress(
     scanner: &Scanner,
     task: &Task,
     progress: &Progress,
-    mut found: impl FnMut(Found),
+    mut found: impl FnMut(ScanFinding),
 ) -> Result<(), ScanError> {
     let (sender, mut receiver) = mpsc::channel(FINDINGS_CAPACITY);
     let scanning = async {
@@ -41,7 +41,7 @@ pub(crate) async fn run_with_progress(
     };
     tokio::select! {
         (ended, ()) = futures::future::join(scanning, collecting) => ended,
-        infallible = print_progress(progress, io::stderr().is_terminal(), say) => match infallible {},
+        infallible = print_progress(progress, io::stderr().is_terminal(), print_message) => match infallible {},
     }
 }
 
@@ -79,7 +79,7 @@ async fn print_progress(
             read,
             found,
             ..
-        } = progress.looked();
+        } = progress.stats();
         let text =
             format!("{objects} objects looked at, {read} of them whole, {found} found so far");
         if is_terminal {

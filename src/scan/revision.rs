@@ -142,7 +142,7 @@ impl Histories {
             .template::<AnnotatedTemplate<'_>>(item)?
             .metadata?
             .annotations?;
-        annotations.say_anything().then(|| {
+        annotations.has_requests().then(|| {
             let mut hasher = DefaultHasher::new();
             // The record lists what was added. It does not refer to secrets.
             let referring = annotations

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::error::ScanError;
 use super::evaluate::{self, Evaluation};
-use super::finding::{Finding, FindingOwner, Found, Progress, Warned};
+use super::finding::{Finding, FindingOwner, Progress, ScanFinding, Warned};
 use super::namespaces::ServedNamespaces;
 use super::objects::{job_has_ended, object_meta, pod_has_ended};
 use super::resource::{PODS, ScannedResource, WORKLOADS};
@@ -44,7 +44,7 @@ pub(super) struct Run<'r> {
     pub task: &'r Task,
     pub namespaces: &'r ServedNamespaces,
     pub progress: &'r Progress,
-    pub found: &'r mpsc::Sender<Found>,
+    pub found: &'r mpsc::Sender<ScanFinding>,
 }
 
 /// An object that refers to secrets, or to which defaults may apply.
@@ -63,7 +63,7 @@ impl Scanner {
     /// Creates a scanner with the permissions of the client.
     #[must_use]
     pub fn new(api: ObjectApi, rules: Rules) -> Self {
-        let defaults = Defaults::patient(Arc::new(KubernetesDefaults(api.client())));
+        let defaults = Defaults::for_background_reads(Arc::new(KubernetesDefaults(api.client())));
         Self {
             api,
             defaults,
@@ -79,7 +79,7 @@ impl Scanner {
         &self,
         task: &Task,
         progress: &Progress,
-        found: &mpsc::Sender<Found>,
+        found: &mpsc::Sender<ScanFinding>,
     ) -> Result<(), ScanError> {
         let namespaces =
             ServedNamespaces::read(&self.api, &task.scope, &self.rules.selected).await?;
@@ -152,7 +152,7 @@ impl Scanner {
                 if let Some((uid, found)) = evaluated?
                     && sent.insert(uid)
                 {
-                    if matches!(found, Found::Drifted(_)) {
+                    if matches!(found, ScanFinding::Drifted(_)) {
                         run.progress.count_found();
                     }
                     // A closed receiver needs no further findings.
@@ -185,7 +185,7 @@ impl Scanner {
         let is_pod = resource.workload.is_none();
         let has_defaults = is_pod && run.namespaces.enabled.contains(&namespace);
         // The annotations of a jobTemplate are only in the full object.
-        let may_refer = annotations.say_anything() || has_defaults || resource.is_listed_in_full();
+        let may_refer = annotations.has_requests() || has_defaults || resource.is_listed_in_full();
         let opted_out = is_pod && annotations.opts_out();
         if !may_refer || opted_out {
             return None;
@@ -216,7 +216,7 @@ impl Scanner {
         resource: ScannedResource,
         mut candidate: ScanCandidate,
         run: Run<'_>,
-    ) -> Result<Option<(String, Found)>, ScanError> {
+    ) -> Result<Option<(String, ScanFinding)>, ScanError> {
         let (namespace, name) = (candidate.namespace.as_str(), candidate.name.as_str());
         let body = match candidate.body.take() {
             Some(body) => Some(body),
@@ -305,7 +305,11 @@ impl Scanner {
 
 impl ScanCandidate {
     /// Finding about the evaluated object, with its uid; `None` if there is nothing to report.
-    fn finding(self, resource: ScannedResource, evaluation: Evaluation) -> Option<(String, Found)> {
+    fn finding(
+        self,
+        resource: ScannedResource,
+        evaluation: Evaluation,
+    ) -> Option<(String, ScanFinding)> {
         let Evaluation { problems, warnings } = evaluation;
         let Self {
             namespace,
@@ -326,7 +330,7 @@ impl ScanCandidate {
                 owner,
                 problems,
             };
-            return Some((uid, Found::Drifted(finding)));
+            return Some((uid, ScanFinding::Drifted(finding)));
         }
         // The creator of a pod without an owner received the warnings from the API server.
         let owner = owner.filter(|_| is_new && !warnings.is_empty())?;
@@ -335,7 +339,7 @@ impl ScanCandidate {
             owner,
             warnings,
         };
-        Some((uid, Found::Warned(warned)))
+        Some((uid, ScanFinding::Warned(warned)))
     }
 }
 

@@ -24,9 +24,9 @@ use tracing::{info, warn};
 pub use files::TlsFiles;
 
 use crate::server::Clock;
-use crate::server::metrics::{Reload, ReloadResult, ServerMetrics};
+use crate::server::metrics::{ReloadLabels, ReloadResult, ServerMetrics};
 use crate::telemetry::error_chain::ErrorChain;
-use crate::tls::{self, Pair, TlsError};
+use crate::tls::{self, ServingPair, TlsError};
 
 /// Requirement of a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ struct Fingerprints {
 
 /// Resolver that all configurations share.
 #[derive(Default)]
-struct CertResolver(ArcSwapOption<Pair>);
+struct CertResolver(ArcSwapOption<ServingPair>);
 
 impl CertStore {
     /// Store without a pair: no handshake succeeds until one is loaded.
@@ -97,7 +97,7 @@ impl CertStore {
         if self.fingerprints().pair == Some(fingerprint) {
             return Ok(LoadOutcome::Unchanged);
         }
-        let pair = Pair::from_pem(chain, key, &self.provider, (self.clock)())?;
+        let pair = ServingPair::from_pem(chain, key, &self.provider, (self.clock)())?;
         let not_after = pair.not_after;
         self.pair.0.store(Some(Arc::new(pair)));
         self.fingerprints().pair = Some(fingerprint);
@@ -111,7 +111,7 @@ impl CertStore {
     ///
     /// # Errors
     /// [`TlsError`]; the previous CA is still required.
-    pub fn offer_client_ca(&self, ca: &[u8]) -> Result<LoadOutcome, TlsError> {
+    pub fn load_client_ca(&self, ca: &[u8]) -> Result<LoadOutcome, TlsError> {
         let fingerprint = self.hasher.hash_one(ca);
         if self.fingerprints().client_ca == Some(fingerprint) {
             return Ok(LoadOutcome::Unchanged);
@@ -171,7 +171,7 @@ impl CertStore {
         };
         self.metrics
             .tls_reloads
-            .get_or_create(&Reload { result })
+            .get_or_create(&ReloadLabels { result })
             .inc();
         let Err(error) = outcome else { return };
         let fingerprint = self.hasher.hash_one((content, error.to_string()));

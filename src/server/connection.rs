@@ -24,7 +24,7 @@ use super::activity::stream::{MonitoredStream, StreamReset};
 use super::activity::watchdog::{Verdict, Watchdog};
 use super::activity::{ConnectionActivity, ConnectionSettings};
 use super::panics;
-use crate::server::metrics::{ServerMetrics, Shed, ShedReason};
+use crate::server::metrics::{ServerMetrics, ShedLabels, ShedReason};
 use crate::telemetry::error_chain::ErrorChain;
 use tracked_body::TrackedBody;
 
@@ -129,7 +129,7 @@ impl ConnectionServer {
                 Verdict::Cut => {
                     self.metrics
                         .shed
-                        .get_or_create(&Shed {
+                        .get_or_create(&ShedLabels {
                             reason: ShedReason::WriteDeadline,
                         })
                         .inc();
@@ -212,7 +212,7 @@ mod tests {
         fn write_timeouts(&self) -> u64 {
             self.metrics
                 .shed
-                .get_or_create(&Shed {
+                .get_or_create(&ShedLabels {
                     reason: ShedReason::WriteDeadline,
                 })
                 .get()
@@ -239,7 +239,7 @@ mod tests {
             .route(
                 "/large",
                 get(async move || {
-                    Response::new(Body::from(limits.answer(vec![b'x'; LARGE]).unwrap()))
+                    Response::new(Body::from(limits.hold_response(vec![b'x'; LARGE]).unwrap()))
                 }),
             );
         let connections = ConnectionServer::new(router, settings, metrics.clone());
@@ -376,7 +376,7 @@ mod tests {
         );
         assert_eq!(began.elapsed().as_secs(), 39);
         served.ended.await.unwrap();
-        let cut = Shed {
+        let cut = ShedLabels {
             reason: ShedReason::WriteDeadline,
         };
         assert_eq!(served.metrics.shed.get_or_create(&cut).get(), 0);

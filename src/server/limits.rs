@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 pub use rejection::BodyRejection;
 
 use super::budget::{BudgetExceeded, ByteBudget, ByteClaim};
-use crate::server::metrics::{ServerMetrics, Shed as ShedLabel};
+use crate::server::metrics::{ServerMetrics, ShedLabels};
 use buffer::BudgetedBuffer;
 
 /// Largest body or response that may use the reserve. A review of an ordinary pod has 6 kB, of a large one 60 kB.
@@ -118,7 +118,7 @@ impl BodyLimits {
     ///
     /// # Errors
     /// [`BodyRejection::Overloaded`] if the response is large and exceeds the budget.
-    pub fn answer(&self, data: Vec<u8>) -> Result<Bytes, BodyRejection> {
+    pub fn hold_response(&self, data: Vec<u8>) -> Result<Bytes, BodyRejection> {
         if data.len() <= MAX_FREE_RESPONSE_BYTES {
             return Ok(data.into());
         }
@@ -134,7 +134,7 @@ impl BodyLimits {
     ///
     /// # Errors
     /// [`BodyRejection::Overloaded`] if they exceed the budget.
-    pub fn room(&self, bytes: usize) -> Result<ByteReservation, BodyRejection> {
+    pub fn reserve(&self, bytes: usize) -> Result<ByteReservation, BodyRejection> {
         let mut claim = self.budget.claim(is_small(bytes));
         if let Err(BudgetExceeded) = claim.grow(bytes) {
             self.count(BodyRejection::Overloaded);
@@ -145,7 +145,10 @@ impl BodyLimits {
 
     fn count(&self, rejection: BodyRejection) {
         if let Some(reason) = rejection.shed_reason() {
-            self.metrics.shed.get_or_create(&ShedLabel { reason }).inc();
+            self.metrics
+                .shed
+                .get_or_create(&ShedLabels { reason })
+                .inc();
         }
     }
 
@@ -229,7 +232,7 @@ mod tests {
         limits
             .metrics
             .shed
-            .get_or_create(&ShedLabel { reason })
+            .get_or_create(&ShedLabels { reason })
             .get()
     }
 
@@ -340,24 +343,24 @@ mod tests {
     #[test]
     fn response_claim_is_released_with_its_last_slice() {
         let limits = limits(8 << 20, 1 << 20);
-        let response = limits.answer(vec![b'x'; 1 << 20]).unwrap();
+        let response = limits.hold_response(vec![b'x'; 1 << 20]).unwrap();
         let unread = response.slice(1 << 19..);
         drop(response);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 1 << 20);
         assert_eq!(
             limits
-                .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
+                .hold_response(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
                 .unwrap_err(),
             BodyRejection::Overloaded
         );
         assert_eq!(shed(&limits, ShedReason::BytesInFlight), 1);
         limits
-            .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES])
+            .hold_response(vec![b'x'; MAX_FREE_RESPONSE_BYTES])
             .expect("a small response needs no claim");
         drop(unread);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
         limits
-            .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
+            .hold_response(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
             .unwrap();
     }
 
@@ -366,9 +369,11 @@ mod tests {
         let small = u32::try_from(MAX_SMALL_BYTES).unwrap();
         let limits = limits_with_reserve(8 << 20, small + 1, small);
         assert_eq!(
-            limits.answer(vec![b'x'; MAX_SMALL_BYTES + 1]).unwrap_err(),
+            limits
+                .hold_response(vec![b'x'; MAX_SMALL_BYTES + 1])
+                .unwrap_err(),
             BodyRejection::Overloaded
         );
-        limits.answer(vec![b'x'; MAX_SMALL_BYTES]).unwrap();
+        limits.hold_response(vec![b'x'; MAX_SMALL_BYTES]).unwrap();
     }
 }

@@ -52,19 +52,19 @@ label_enum! {
 
 /// `{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OnPort {
+pub struct PortLabels {
     pub port: Port,
 }
 
 /// `{reason}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Shed {
+pub struct ShedLabels {
     pub reason: ShedReason,
 }
 
 /// `{result}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reload {
+pub struct ReloadLabels {
     pub result: ReloadResult,
 }
 
@@ -72,15 +72,15 @@ pub struct Reload {
 #[derive(Clone, Debug, Default)]
 pub struct ServerMetrics {
     /// Certificate reloads.
-    pub tls_reloads: Family<Reload, Counter>,
+    pub tls_reloads: Family<ReloadLabels, Counter>,
     /// End of the serving certificate's validity, in Unix seconds.
     pub tls_not_after: Gauge<i64, AtomicI64>,
     /// Rejected requests and connections.
-    pub shed: Family<Shed, Counter>,
+    pub shed: Family<ShedLabels, Counter>,
     /// Open connections.
-    pub connections: Family<OnPort, Gauge>,
+    pub connections: Family<PortLabels, Gauge>,
     /// Failed TLS handshakes: a wrong `caBundle`, a missing client certificate, a port scan.
-    pub tls_handshake_failures: Family<OnPort, Counter>,
+    pub tls_handshake_failures: Family<PortLabels, Counter>,
     /// Bytes of request bodies and responses that are held now.
     pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
     /// Requests that panicked.

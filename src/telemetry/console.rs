@@ -3,6 +3,6 @@
 use std::io::{self, Write as _};
 
 /// Writes to stderr. A failed write is ignored, because the message cannot be written elsewhere.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_message(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::tls::Pair;
+use crate::tls::ServingPair;
 
 /// CA certificates without duplicates, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Bundle {
     /// An older CA in the bundle only admits servers with the one leaf that it signed, because a CA's key is discarded
     /// once its leaf is signed.
     #[must_use]
-    pub fn before(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
+    pub fn prepend_to(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
         let mut all = self.clone();
         let others = others
             .0
@@ -48,7 +48,7 @@ impl Bundle {
 
     /// Returns the CAs by which an API server accepts the pair at `now`; the pair's names are not checked.
     #[must_use]
-    pub fn verifying(&self, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Self {
+    pub fn verifying(&self, pair: &ServingPair, provider: &CryptoProvider, now: Timestamp) -> Self {
         let verifies = |ca: &&CertificateDer<'static>| {
             is_valid(ca, now) && verifies(ca, pair, provider, now).is_some()
         };
@@ -90,7 +90,7 @@ fn is_valid(ca: &CertificateDer<'_>, now: Timestamp) -> bool {
 /// Verifies the pair's chain by this CA; `None` if it does not lead to the CA.
 fn verifies(
     ca: &CertificateDer<'static>,
-    pair: &Pair,
+    pair: &ServingPair,
     provider: &CryptoProvider,
     now: Timestamp,
 ) -> Option<()> {
@@ -120,17 +120,17 @@ mod tests {
                 .expect("a certificate")
                 .ca
         });
-        let both = second.before(&first, 1, at(60));
+        let both = second.prepend_to(&first, 1, at(60));
         assert_eq!(Bundle::from_pem(both.to_pem().as_bytes()), both);
         assert_eq!(both.0, [second.0.clone(), first.0.clone()].concat());
-        assert_eq!(both.before(&both, 4, at(60)), both, "each once");
+        assert_eq!(both.prepend_to(&both, 4, at(60)), both, "each once");
         assert_eq!(
-            third.before(&both, 4, at(201)).0,
+            third.prepend_to(&both, 4, at(201)).0,
             [third.0.clone(), second.0.clone()].concat(),
             "one has expired"
         );
         assert_eq!(
-            third.before(&both, 1, at(60)).0,
+            third.prepend_to(&both, 1, at(60)).0,
             [third.0.clone(), second.0.clone()].concat(),
             "one is kept"
         );

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{Leaf, TlsError};
 
 /// A chain and its key that passed the checks.
-pub struct Pair {
+pub struct ServingPair {
     /// The chain and its key, for handshakes.
     pub key: Arc<CertifiedKey>,
     /// Begin of the leaf's validity.
@@ -27,7 +27,7 @@ pub struct Pair {
 }
 
 /// Implemented by hand because it has a key.
-impl fmt::Debug for Pair {
+impl fmt::Debug for ServingPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             key: _,
@@ -35,7 +35,7 @@ impl fmt::Debug for Pair {
             not_after,
             names,
         } = self;
-        f.debug_struct("Pair")
+        f.debug_struct("ServingPair")
             .field("not_before", not_before)
             .field("not_after", not_after)
             .field("names", names)
@@ -43,7 +43,7 @@ impl fmt::Debug for Pair {
     }
 }
 
-impl Pair {
+impl ServingPair {
     /// Reads a chain, leaf first, and its key, both PEM.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ mod tests {
     )]
     fn pair_serves_only_within_its_validity(#[case] now: Timestamp, #[case] expected: &str) {
         let (cert, key) = pair(&["webhook.test"]);
-        let result = Pair::from_pem(
+        let result = ServingPair::from_pem(
             cert.as_bytes(),
             key.as_bytes(),
             &aws_lc_rs::default_provider(),
@@ -165,7 +165,7 @@ mod tests {
         let (_, other) = pair(&["webhook.test"]);
         let (nameless, nameless_key) = pair(&[]);
         let error_of = |cert: &str, key: &str| {
-            let error = Pair::from_pem(
+            let error = ServingPair::from_pem(
                 cert.as_bytes(),
                 key.as_bytes(),
                 &aws_lc_rs::default_provider(),

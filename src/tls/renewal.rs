@@ -6,11 +6,11 @@ use std::fmt;
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
-use crate::tls::{Bundle, Pair, TlsError};
+use crate::tls::{Bundle, ServingPair, TlsError};
 
 /// Reason why a new certificate is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum RenewalReason {
     /// The certificate is missing or cannot serve.
     Unusable(String),
     /// No CA that is stored with the certificate verifies it. With these CAs published, the API server would reject it.
@@ -21,7 +21,7 @@ pub enum Due {
     Age,
 }
 
-impl fmt::Display for Due {
+impl fmt::Display for RenewalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unusable(reason) => f.write_str(reason),
@@ -35,25 +35,25 @@ impl fmt::Display for Due {
 /// Returns the reason to issue a new certificate; `None` while the present one is good. `ca` are the CAs that are stored
 /// with the present one.
 #[must_use]
-pub fn due(
-    present: Result<&Pair, &TlsError>,
+pub fn renewal_reason(
+    present: Result<&ServingPair, &TlsError>,
     ca: &Bundle,
     names: &BTreeSet<String>,
     provider: &CryptoProvider,
     now: Timestamp,
-) -> Option<Due> {
+) -> Option<RenewalReason> {
     let pair = match present {
         Ok(pair) => pair,
-        Err(error) => return Some(Due::Unusable(error.to_string())),
+        Err(error) => return Some(RenewalReason::Unusable(error.to_string())),
     };
     if ca.verifying(pair, provider, now).is_empty() {
-        return Some(Due::Untrusted);
+        return Some(RenewalReason::Untrusted);
     }
     if !names.is_subset(&pair.names) {
-        return Some(Due::Names);
+        return Some(RenewalReason::Names);
     }
     let (begin, end) = (pair.not_before.as_second(), pair.not_after.as_second());
-    (now.as_second() >= begin + (end - begin) / 3 * 2).then_some(Due::Age)
+    (now.as_second() >= begin + (end - begin) / 3 * 2).then_some(RenewalReason::Age)
 }
 
 #[cfg(test)]
@@ -81,13 +81,13 @@ mod tests {
     #[case::new(&["a.b.svc"], 1, None)]
     #[case::a_name_less(&["a.b.svc", "c.d.svc"], 1, None)]
     #[case::before_two_thirds(&["a.b.svc"], 2359, None)]
-    #[case::two_thirds(&["a.b.svc"], 2360, Some(Due::Age))]
-    #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
+    #[case::two_thirds(&["a.b.svc"], 2360, Some(RenewalReason::Age))]
+    #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(RenewalReason::Names))]
     #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
     fn certificate_is_due_after_two_thirds_or_for_a_name(
         #[case] required: &[&str],
         #[case] second: i64,
-        #[case] expected: Option<Due>,
+        #[case] expected: Option<RenewalReason>,
     ) {
         let issued = issue(
             &names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]),
@@ -97,7 +97,7 @@ mod tests {
         .expect("a certificate");
         let provider = aws_lc_rs::default_provider();
         let read = |now| {
-            Pair::from_pem(
+            ServingPair::from_pem(
                 issued.chain.as_bytes(),
                 issued.key.expose_secret().as_bytes(),
                 &provider,
@@ -105,7 +105,7 @@ mod tests {
             )
         };
         let due_at = |second| {
-            due(
+            renewal_reason(
                 read(at(second)).as_ref(),
                 &issued.ca,
                 &names(required),
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(due_at(second), expected);
         assert_eq!(
             due_at(3600),
-            Some(Due::Unusable(format!(
+            Some(RenewalReason::Unusable(format!(
                 "the certificate expired at {}",
                 at(3600)
             )))
@@ -130,21 +130,22 @@ mod tests {
             issue(&names(&["a.b.svc"]), Duration::from_hours(1), at(begin)).expect("a certificate")
         };
         let (one, other) = (hour(0), hour(0));
-        let pair = Pair::from_pem(
+        let pair = ServingPair::from_pem(
             one.chain.as_bytes(),
             one.key.expose_secret().as_bytes(),
             &provider,
             at(1),
         )
         .expect("a pair");
-        let due_with = |ca: &Bundle| due(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
-        assert_eq!(due_with(&Bundle::default()), Some(Due::Untrusted));
+        let due_with =
+            |ca: &Bundle| renewal_reason(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
+        assert_eq!(due_with(&Bundle::default()), Some(RenewalReason::Untrusted));
         assert_eq!(
             due_with(&other.ca),
-            Some(Due::Untrusted),
+            Some(RenewalReason::Untrusted),
             "a CA of another pair"
         );
-        let both = other.ca.before(&one.ca, 1, at(1));
+        let both = other.ca.prepend_to(&one.ca, 1, at(1));
         assert_eq!(due_with(&both), None);
         assert_eq!(both.verifying(&pair, &provider, at(1)), one.ca);
         assert!(

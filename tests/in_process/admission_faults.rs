@@ -263,7 +263,7 @@ async fn retry_after_is_respected_within_deadline() {
 #[case::unauthorized(ApiFault::Status(401), "unauthenticated", "is unavailable")]
 #[case::too_many(ApiFault::TooManyRequests(60), "unavailable", "is overloaded")]
 #[case::internal(ApiFault::Status(500), "unavailable", "is unavailable")]
-#[case::silent(ApiFault::Never, "timeout", "did not answer in time")]
+#[case::silent(ApiFault::NoResponse, "timeout", "did not answer in time")]
 #[tokio::test]
 async fn operator_can_admit_without_decision_of_backend(
     #[case] fault: ApiFault,

@@ -9,7 +9,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use floe_secrets_webhook::backend::conformance::{Fixture, Trouble};
+use floe_secrets_webhook::backend::conformance::{Fixture, InjectedFailure};
 use floe_secrets_webhook::backend::kubernetes::KubernetesBackend;
 use floe_secrets_webhook::backend::layers::cached::{CacheSettings, Cached};
 use floe_secrets_webhook::backend::layers::circuit_breaker::{Breaker, BreakerSettings};
@@ -107,7 +107,7 @@ impl Fixture for Files {
             .insert(namespace, name, keys);
     }
 
-    async fn trouble(&self, _: Trouble) -> bool {
+    async fn fail_with(&self, _: InjectedFailure) -> bool {
         false
     }
 
@@ -217,11 +217,14 @@ impl Fixture for RealApi {
         self.over.annotation(namespace, name, key).await
     }
 
-    async fn trouble(&self, trouble: Trouble) -> bool {
-        let in_trouble = match trouble {
-            Trouble::Refused => &self.nobody,
-            Trouble::Unauthenticated => &self.unknown,
-            Trouble::Unreadable | Trouble::Unavailable | Trouble::RateLimited | Trouble::Silent => {
+    async fn fail_with(&self, failure: InjectedFailure) -> bool {
+        let in_trouble = match failure {
+            InjectedFailure::Denied => &self.nobody,
+            InjectedFailure::Unauthenticated => &self.unknown,
+            InjectedFailure::Unreadable
+            | InjectedFailure::Unavailable
+            | InjectedFailure::RateLimited
+            | InjectedFailure::NoResponse => {
                 return false;
             }
         };

@@ -174,9 +174,9 @@ impl Fixture {
         let bytes = serde_json::to_vec(&review).unwrap();
         let answer = self.runtime.block_on(async {
             self.handler
-                .answer(
+                .handle(
                     self.surface,
-                    Received::here(Some("timeout=5s")),
+                    Received::in_process(Some("timeout=5s")),
                     &bytes,
                     Span::off(),
                 )

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use floe_secrets_webhook::admission::authorize::{Authorizer, SecretUse};
 use floe_secrets_webhook::admission::error::ForbiddenSecret;
-use floe_secrets_webhook::admission::error::{AdmissionError, Kind};
+use floe_secrets_webhook::admission::error::{AdmissionError, AdmissionErrorKind};
 use floe_secrets_webhook::admission::event::Reason;
 use floe_secrets_webhook::admission::policy::{OnUnavailable, Policy};
 use floe_secrets_webhook::admission::surface::Surface;
@@ -36,8 +36,8 @@ macro_rules! all {
     }};
 }
 
-fn kinds() -> Vec<Kind> {
-    all!(Kind: Invalid, Conflict, NotFound, PermissionDenied, Unauthenticated, Protocol, Unavailable, Timeout, Unreadable)
+fn kinds() -> Vec<AdmissionErrorKind> {
+    all!(AdmissionErrorKind: Invalid, Conflict, NotFound, PermissionDenied, Unauthenticated, Protocol, Unavailable, Timeout, Unreadable)
         .to_vec()
 }
 
@@ -234,22 +234,28 @@ fn injected(warnings: usize) -> Verdict {
     }
 }
 
-fn denied(kind: Kind, code: u64, reason: &str, causes: &[&str], level: &str) -> Verdict {
+fn denied(
+    kind: AdmissionErrorKind,
+    code: u64,
+    reason: &str,
+    causes: &[&str],
+    level: &str,
+) -> Verdict {
     Verdict {
         allowed: false,
         status: Some((code, reason.to_owned())),
         causes: causes.iter().map(|&cause| cause.to_owned()).collect(),
         decision: "denied".to_owned(),
-        reason: Reason::Error(kind).as_str().to_owned(),
+        reason: DecisionReason::Error(kind).as_str().to_owned(),
         level: level.to_owned(),
         ..skipped(SkipReason::NotRequested)
     }
 }
 
-fn degraded(kind: Kind, level: &str) -> Verdict {
+fn degraded(kind: AdmissionErrorKind, level: &str) -> Verdict {
     let (decision, reason) = (
         "degraded".to_owned(),
-        Reason::Error(kind).as_str().to_owned(),
+        DecisionReason::Error(kind).as_str().to_owned(),
     );
     Verdict {
         warnings: 1,
@@ -273,33 +279,33 @@ async fn rows() -> Vec<Row> {
         Row::new(
             "malformed annotations, all of them",
             &pod(&json!({"secrets.floe.dev/env-form": "db", "secrets.floe.dev/refs": "UPPER/x"})),
-            denied(Kind::Invalid, 422, "Invalid", &["FieldValueInvalid"; 2], "INFO"),
+            denied(AdmissionErrorKind::Invalid, 422, "Invalid", &["FieldValueInvalid"; 2], "INFO"),
         ),
         Row::new(
             "a source that this webhook does not have",
             &asks("env-from", "infisical:db"),
-            denied(Kind::Invalid, 422, "Invalid", &["FieldValueNotSupported"], "INFO"),
+            denied(AdmissionErrorKind::Invalid, 422, "Invalid", &["FieldValueNotSupported"], "INFO"),
         ),
         Row::new(
             "two references, one variable",
             &asks("refs", "db/user, db-user"),
-            denied(Kind::Conflict, 422, "Invalid", &["FieldValueDuplicate"], "INFO"),
+            denied(AdmissionErrorKind::Conflict, 422, "Invalid", &["FieldValueDuplicate"], "INFO"),
         ),
         Row::new(
             "no such container",
             &pod(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"})),
-            denied(Kind::Conflict, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
+            denied(AdmissionErrorKind::Conflict, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
         ),
         only_sidecars(),
         Row::new(
             "missing secret",
             &asks("env-from", "gone"),
-            denied(Kind::NotFound, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
+            denied(AdmissionErrorKind::NotFound, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
         ),
         Row::new(
             "missing key",
             &asks("refs", "db/token"),
-            denied(Kind::NotFound, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
+            denied(AdmissionErrorKind::NotFound, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
         ),
         Row::new(
             "missing secret, warned of",
@@ -307,10 +313,10 @@ async fn rows() -> Vec<Row> {
             injected(1),
         ),
         Row::new("malformed, and no defaults", &asks("env-form", "db"), {
-            denied(Kind::Invalid, 422, "Invalid", &["FieldValueInvalid"], "INFO")
+            denied(AdmissionErrorKind::Invalid, 422, "Invalid", &["FieldValueInvalid"], "INFO")
         })
         .on(Surface::DefaultsPods),
-        Row::new("not a review, with a uid", &asking(), denied(Kind::Unreadable, 400, "BadRequest", &[], "WARN"))
+        Row::new("not a review, with a uid", &asking(), denied(AdmissionErrorKind::Unreadable, 400, "BadRequest", &[], "WARN"))
             .request("/apiVersion", json!("admission.k8s.io/v1beta1")),
     ]);
     for kind in backend_errors() {
@@ -349,7 +355,7 @@ fn workload_rows() -> impl Iterator<Item = Row> {
             "a workload that is to be refused",
             &strict,
             denied(
-                Kind::NotFound,
+                AdmissionErrorKind::NotFound,
                 422,
                 "Invalid",
                 &["FieldValueNotFound"],
@@ -360,7 +366,7 @@ fn workload_rows() -> impl Iterator<Item = Row> {
             "a malformed workload",
             &json!({"secrets.floe.dev/env-form": "db"}),
             denied(
-                Kind::Invalid,
+                AdmissionErrorKind::Invalid,
                 422,
                 "Invalid",
                 &["FieldValueInvalid"],
@@ -396,7 +402,7 @@ fn workload_rows() -> impl Iterator<Item = Row> {
 
 fn only_sidecars() -> Row {
     let refused = denied(
-        Kind::Conflict,
+        AdmissionErrorKind::Conflict,
         422,
         "Invalid",
         &["FieldValueRequired"],
@@ -429,43 +435,49 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
         ErrorKind::NotFound => return Vec::new(),
         ErrorKind::PermissionDenied => (
             Fault::Fail(error),
-            Kind::PermissionDenied,
+            AdmissionErrorKind::PermissionDenied,
             403,
             "Forbidden",
             "INFO",
         ),
         ErrorKind::Unavailable => (
             Fault::Fail(error),
-            Kind::Unavailable,
+            AdmissionErrorKind::Unavailable,
             503,
             "ServiceUnavailable",
             "WARN",
         ),
         ErrorKind::RateLimited => (
             Fault::SlowDown(Duration::from_mins(1)),
-            Kind::Unavailable,
+            AdmissionErrorKind::Unavailable,
             503,
             "ServiceUnavailable",
             "WARN",
         ),
         ErrorKind::Deadline => (
             Fault::Hang,
-            Kind::Timeout,
+            AdmissionErrorKind::Timeout,
             503,
             "ServiceUnavailable",
             "WARN",
         ),
         ErrorKind::Unauthenticated => (
             Fault::Fail(error),
-            Kind::Unauthenticated,
+            AdmissionErrorKind::Unauthenticated,
             503,
             "ServiceUnavailable",
             "ERROR",
         ),
-        ErrorKind::TooManyKeys => (Fault::Fail(error), Kind::Conflict, 422, "Invalid", "INFO"),
+        ErrorKind::TooManyKeys => (
+            Fault::Fail(error),
+            AdmissionErrorKind::Conflict,
+            422,
+            "Invalid",
+            "INFO",
+        ),
         ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict => (
             Fault::Fail(error),
-            Kind::Protocol,
+            AdmissionErrorKind::Protocol,
             500,
             "InternalError",
             "ERROR",
@@ -561,7 +573,7 @@ async fn skip_rows() -> Vec<Row> {
             "malformed defaults",
             &pod(&json!({"secrets.floe.dev/env-form": "db"})),
             denied(
-                Kind::Invalid,
+                AdmissionErrorKind::Invalid,
                 422,
                 "Invalid",
                 &["FieldValueInvalid"],
@@ -589,9 +601,9 @@ async fn error_kinds_and_skip_reasons_all_have_rows() {
         .collect();
     let all = kinds()
         .into_iter()
-        .map(Reason::Error)
-        .chain(skips().into_iter().map(Reason::Skip))
-        .chain([Reason::Ok]);
+        .map(DecisionReason::Error)
+        .chain(skips().into_iter().map(DecisionReason::Skip))
+        .chain([DecisionReason::Ok]);
     let all: BTreeSet<String> = all.map(|reason| reason.as_str().to_owned()).collect();
     assert_eq!(tried, all);
     let tried: Vec<Surface> = rows().await.into_iter().map(|row| row.surface).collect();
@@ -650,7 +662,13 @@ async fn forbidden_secret_is_rejected_whether_or_not_it_exists() {
     let authorizer = Arc::new(ForbidAll::default());
     let fixture = HandlerFixture::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
     fixture.backend.put("jobs", "db", &[("value", "v")]);
-    let expected = denied(Kind::PermissionDenied, 403, "Forbidden", &[], "INFO");
+    let expected = denied(
+        AdmissionErrorKind::PermissionDenied,
+        403,
+        "Forbidden",
+        &[],
+        "INFO",
+    );
     for name in ["db", "gone"] {
         let response = fixture
             .admit(&json!({"secrets.floe.dev/env-from": name}))
@@ -696,7 +714,13 @@ async fn undecided_authorizer_rejects_at_deadline() {
         .admit(&json!({"secrets.floe.dev/env-from": "db"}))
         .await;
     let lines = fixture.admissions();
-    let expected = denied(Kind::Timeout, 503, "ServiceUnavailable", &[], "WARN");
+    let expected = denied(
+        AdmissionErrorKind::Timeout,
+        503,
+        "ServiceUnavailable",
+        &[],
+        "WARN",
+    );
     assert_eq!(
         verdict(&response, lines.last().expect("a line")),
         expected,

@@ -187,7 +187,9 @@ impl Graph {
         let is_test = |file: &PathBuf| {
             let below = file.strip_prefix(root).unwrap().with_extension("");
             let name = below.to_string_lossy().replace('/', "::");
-            test_only.contains(&name.as_str())
+            test_only
+                .iter()
+                .any(|test| name == *test || name.starts_with(&format!("{test}::")))
         };
         files.retain(|file| !is_test(file));
         assert!(files.is_empty(), "no module declares {files:?}");

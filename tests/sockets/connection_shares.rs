@@ -23,7 +23,7 @@ use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
 use floe_secrets_webhook::server::listener::ListenerSettings;
 use floe_secrets_webhook::server::metrics::{
-    OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
+    Port, PortLabels, ServerMetrics, ShedLabels, ShedReason,
 };
 use testbed::sockets::{Ca, connect, read_response, serve, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,13 +43,13 @@ async fn connect_other_peer(server: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 fn shed(metrics: &ServerMetrics, reason: ShedReason) -> u64 {
-    metrics.shed.get_or_create(&ShedLabel { reason }).get()
+    metrics.shed.get_or_create(&ShedLabels { reason }).get()
 }
 
 fn open(metrics: &ServerMetrics) -> i64 {
     metrics
         .connections
-        .get_or_create(&OnPort {
+        .get_or_create(&PortLabels {
             port: Port::Admission,
         })
         .get()
@@ -442,7 +442,7 @@ async fn authenticated_connections_count_against_no_share() {
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
-    store.offer_client_ca(ca.pem().as_bytes()).unwrap();
+    store.load_client_ca(ca.pem().as_bytes()).unwrap();
     let listener = ListenerSettings {
         per_peer: 1,
         ..Default::default()

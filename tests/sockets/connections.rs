@@ -18,7 +18,7 @@ use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
 use floe_secrets_webhook::server::listener::{Drained, ListenerSettings};
 use floe_secrets_webhook::server::metrics::{
-    OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
+    Port, PortLabels, ServerMetrics, ShedLabels, ShedReason,
 };
 use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};
 use testbed::sockets::{Ca, HttpResponse, Server, connect, read_response, serve, wait_until};
@@ -38,13 +38,13 @@ fn settings(connection: ConnectionSettings) -> ListenerSettings {
 }
 
 fn shed(metrics: &ServerMetrics, reason: ShedReason) -> u64 {
-    metrics.shed.get_or_create(&ShedLabel { reason }).get()
+    metrics.shed.get_or_create(&ShedLabels { reason }).get()
 }
 
 fn open(metrics: &ServerMetrics) -> i64 {
     metrics
         .connections
-        .get_or_create(&OnPort {
+        .get_or_create(&PortLabels {
             port: Port::Admission,
         })
         .get()
@@ -131,7 +131,7 @@ async fn missing_handshake_times_out() {
     };
     let server = serve(ok(), settings, &metrics, Some(store)).await;
     ended(&mut TcpStream::connect(server.addr).await.unwrap()).await;
-    let failures = metrics.tls_handshake_failures.get_or_create(&OnPort {
+    let failures = metrics.tls_handshake_failures.get_or_create(&PortLabels {
         port: Port::Admission,
     });
     assert_eq!(failures.get(), 1);
@@ -151,7 +151,7 @@ async fn rejected_handshake_receives_alert() {
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
-    store.offer_client_ca(ca.pem().as_bytes()).unwrap();
+    store.load_client_ca(ca.pem().as_bytes()).unwrap();
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
     for _ in 0..50 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();

@@ -16,7 +16,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::server::connection::Peer;
-use floe_secrets_webhook::server::metrics::{Reload, ReloadResult, ServerMetrics};
+use floe_secrets_webhook::server::metrics::{ReloadLabels, ReloadResult, ServerMetrics};
 use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 use tempfile::TempDir;
 use testbed::sockets::{Ca, Pem, Server, connect, served_common_name, wait_until};
@@ -98,7 +98,7 @@ impl Fixture {
     fn count(&self, result: ReloadResult) -> u64 {
         self.metrics
             .tls_reloads
-            .get_or_create(&Reload { result })
+            .get_or_create(&ReloadLabels { result })
             .get()
     }
 

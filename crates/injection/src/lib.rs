@@ -26,7 +26,7 @@ pub use contract::decision::{Decision, InvalidAnnotation, SkipReason};
 pub use contract::idle_defaults::IdleDefaults;
 pub use contract::input::{PlanInput, PlanTarget};
 pub use contract::layers::AnnotationLayers;
-pub use contract::misspelled::{ineffective_names, is_annotation_as_label, near_prefix};
+pub use contract::misspelled::{ineffective_names, is_annotation_as_label, suggested_name};
 pub use contract::parse::parse;
 pub use contract::plan_error::PlanError;
 pub use contract::request::{

@@ -84,7 +84,7 @@ fn choose_mechanism(
     input: &RestartInput<'_>,
     author: &ReloadAnnotations,
 ) -> Result<Restart, Option<NoRestart>> {
-    if input.secrets.is_empty() || !input.kind.restarts() || input.mode == ReloadMode::Off {
+    if input.secrets.is_empty() || !input.kind.is_restartable() || input.mode == ReloadMode::Off {
         return Err(None);
     }
     let template = reload_annotations(input.template);
@@ -316,7 +316,7 @@ mod tests {
         let (after, first) = plan(kind, mode, &["a"], &[], &[]);
         assert_eq!(
             after.is_empty(),
-            !kind.restarts() || mode == ReloadMode::Off,
+            !kind.is_restartable() || mode == ReloadMode::Off,
             "{after:?}"
         );
         assert!(after.len() <= 1, "exactly one mechanism: {after:?}");

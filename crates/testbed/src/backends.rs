@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use floe_secrets_webhook::backend::conformance::{Fixture, Trouble};
+use floe_secrets_webhook::backend::conformance::{Fixture, InjectedFailure};
 use floe_secrets_webhook::backend::kubernetes::KubernetesBackend;
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
 use floe_secrets_webhook::backend::memory::{Fault, MemoryBackend};
@@ -59,14 +59,14 @@ impl Fixture for MemoryFixture {
         self.backend.annotation(namespace, name, key)
     }
 
-    async fn trouble(&self, trouble: Trouble) -> bool {
-        self.backend.always(Some(match trouble {
-            Trouble::Silent => Fault::Hang,
-            Trouble::RateLimited => Fault::SlowDown(Duration::from_mins(1)),
-            Trouble::Refused => Fault::Fail(ErrorKind::PermissionDenied),
-            Trouble::Unreadable => Fault::Fail(ErrorKind::Protocol),
-            Trouble::Unavailable => Fault::Fail(ErrorKind::Unavailable),
-            Trouble::Unauthenticated => Fault::Fail(ErrorKind::Unauthenticated),
+    async fn fail_with(&self, failure: InjectedFailure) -> bool {
+        self.backend.always(Some(match failure {
+            InjectedFailure::NoResponse => Fault::Hang,
+            InjectedFailure::RateLimited => Fault::SlowDown(Duration::from_mins(1)),
+            InjectedFailure::Denied => Fault::Fail(ErrorKind::PermissionDenied),
+            InjectedFailure::Unreadable => Fault::Fail(ErrorKind::Protocol),
+            InjectedFailure::Unavailable => Fault::Fail(ErrorKind::Unavailable),
+            InjectedFailure::Unauthenticated => Fault::Fail(ErrorKind::Unauthenticated),
         }));
         true
     }
@@ -199,15 +199,15 @@ impl Fixture for ApiFixture {
         )
     }
 
-    async fn trouble(&self, trouble: Trouble) -> bool {
+    async fn fail_with(&self, failure: InjectedFailure) -> bool {
         let Some(fake) = &self.fake else { return false };
-        fake.always(Some(match trouble {
-            Trouble::Refused => ApiFault::Status(403),
-            Trouble::Unreadable => ApiFault::Truncated,
-            Trouble::Unavailable => ApiFault::Status(503),
-            Trouble::RateLimited => ApiFault::TooManyRequests(60),
-            Trouble::Unauthenticated => ApiFault::Status(401),
-            Trouble::Silent => ApiFault::Never,
+        fake.always(Some(match failure {
+            InjectedFailure::Denied => ApiFault::Status(403),
+            InjectedFailure::Unreadable => ApiFault::Truncated,
+            InjectedFailure::Unavailable => ApiFault::Status(503),
+            InjectedFailure::RateLimited => ApiFault::TooManyRequests(60),
+            InjectedFailure::Unauthenticated => ApiFault::Status(401),
+            InjectedFailure::NoResponse => ApiFault::NoResponse,
         }));
         true
     }

@@ -105,11 +105,11 @@ impl HandlerFixture {
     ) -> Option<Vec<u8>> {
         let received = Received {
             caller: self.caller,
-            ..Received::here(query)
+            ..Received::in_process(query)
         };
         let result = self
             .handler
-            .answer(surface, received, body, Span::off())
+            .handle(surface, received, body, Span::off())
             .await;
         result.ok().map(|answer| answer.to_json())
     }
@@ -118,11 +118,11 @@ impl HandlerFixture {
     pub async fn respond(&self, surface: Surface, body: &[u8]) -> Option<Value> {
         let received = Received {
             caller: self.caller,
-            ..Received::here(Some("timeout=5s"))
+            ..Received::in_process(Some("timeout=5s"))
         };
         let result = self
             .handler
-            .answer(surface, received, body, Span::off())
+            .handle(surface, received, body, Span::off())
             .await;
         let answer = match result {
             Ok(answer) => answer,

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{AdmissionEvent, Decision, Reason};
+use super::{AdmissionEvent, Decision, DecisionReason};
 use crate::admission::caller::{Caller, Channel};
 use crate::admission::review::Operation;
 use crate::admission::surface::Surface;
@@ -14,7 +14,7 @@ use crate::telemetry::metrics::{Durations, label, seconds};
 label!(Surface);
 label!(Operation);
 label!(Decision);
-label!(Reason);
+label!(DecisionReason);
 label!(Channel);
 
 /// `{surface,operation,decision,reason}`.
@@ -23,7 +23,7 @@ pub struct AdmissionLabels {
     pub surface: Surface,
     pub operation: Operation,
     pub decision: Decision,
-    pub reason: Reason,
+    pub reason: DecisionReason,
 }
 
 /// `{channel}`.

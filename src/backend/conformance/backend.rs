@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-use super::fixture::{CANARY, Fixture, Trouble, leaks};
+use super::fixture::{CANARY, Fixture, InjectedFailure, leaks};
 use super::queries::{bind, data, name, named_keys, wait_until_idle};
 use crate::backend::{BackendMetadata, ErrorKind, HealthState, OptionalSecret};
 use injection::SecretName;
@@ -194,7 +194,7 @@ pub async fn health_check_returns_in_time(fixture: &dyn Fixture) {
         backend.health_check(limit).await.state,
         HealthState::Healthy
     );
-    if fixture.trouble(Trouble::Silent).await {
+    if fixture.fail_with(InjectedFailure::NoResponse).await {
         let status = timeout(Duration::from_secs(5), backend.health_check(limit))
             .await
             .expect("the health check returns in time");

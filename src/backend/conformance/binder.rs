@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::fixture::{CANARY, Fixture, Trouble, leaks};
+use super::fixture::{CANARY, Fixture, InjectedFailure, leaks};
 use super::queries::{bind, name, named_keys, query, wait_until_idle};
 use crate::backend::{ErrorKind, KeyQuery};
 
@@ -100,7 +100,7 @@ pub async fn denied_read_does_not_disclose_existence(fixture: &dyn Fixture) {
     fixture
         .create(&fixture.namespace(), "present", &[("user", CANARY)])
         .await;
-    if !fixture.trouble(Trouble::Refused).await {
+    if !fixture.fail_with(InjectedFailure::Denied).await {
         return;
     }
     let mut messages = Vec::new();
@@ -120,18 +120,18 @@ pub async fn failures_keep_their_kind(fixture: &dyn Fixture) {
         .create(&fixture.namespace(), "present", &[("user", CANARY)])
         .await;
     // Unavailable last: it may open a circuit breaker.
-    for trouble in [
-        Trouble::Unreadable,
-        Trouble::RateLimited,
-        Trouble::Unauthenticated,
-        Trouble::Unavailable,
+    for failure in [
+        InjectedFailure::Unreadable,
+        InjectedFailure::RateLimited,
+        InjectedFailure::Unauthenticated,
+        InjectedFailure::Unavailable,
     ] {
-        if fixture.trouble(trouble).await {
+        if fixture.fail_with(failure).await {
             for secret in ["present", "absent"] {
                 let error = bind(fixture, secret, KeyQuery::all())
                     .await
                     .expect_err("the backend fails");
-                assert_eq!(error.kind, trouble.kind(), "{trouble:?}");
+                assert_eq!(error.kind, failure.kind(), "{failure:?}");
             }
         }
     }
@@ -139,7 +139,7 @@ pub async fn failures_keep_their_kind(fixture: &dyn Fixture) {
 
 /// No response before the deadline is an error of its own, and no work continues in the background.
 pub async fn missing_response_fails_at_the_deadline(fixture: &dyn Fixture) {
-    if !fixture.trouble(Trouble::Silent).await {
+    if !fixture.fail_with(InjectedFailure::NoResponse).await {
         return;
     }
     let mut short_query = query(&fixture.namespace(), "present", KeyQuery::all());
@@ -154,7 +154,7 @@ pub async fn missing_response_fails_at_the_deadline(fixture: &dyn Fixture) {
 
 /// Dropping the future cancels the work.
 pub async fn dropped_call_is_cancelled(fixture: &dyn Fixture) {
-    if !fixture.trouble(Trouble::Silent).await {
+    if !fixture.fail_with(InjectedFailure::NoResponse).await {
         return;
     }
     let long_query = query(&fixture.namespace(), "present", KeyQuery::all());
@@ -225,8 +225,8 @@ pub async fn errors_contain_no_text_of_the_backend(fixture: &dyn Fixture) {
         .await
         .expect_err("the secret does not exist");
     let mut errors = vec![found];
-    for trouble in Trouble::ALL {
-        if fixture.trouble(trouble).await {
+    for failure in InjectedFailure::ALL {
+        if fixture.fail_with(failure).await {
             for wanted in [KeyQuery::default(), KeyQuery::all()] {
                 let mut query = query(&fixture.namespace(), "present", wanted);
                 query.deadline = query.arrived + Duration::from_millis(500);

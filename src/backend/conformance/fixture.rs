@@ -19,9 +19,9 @@ pub fn leaks(text: &str) -> bool {
 
 /// Failure of a backend that a fixture can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum InjectedFailure {
     /// The backend denies access to this reader.
-    Refused,
+    Denied,
     /// The response is unreadable: half of a secret that has [`CANARY`], if the backend sends secrets at all.
     Unreadable,
     /// The response is HTTP 5xx or equivalent.
@@ -31,30 +31,30 @@ pub enum Trouble {
     /// The backend refuses the credential.
     Unauthenticated,
     /// The backend does not respond.
-    Silent,
+    NoResponse,
 }
 
-impl Trouble {
+impl InjectedFailure {
     /// All failures.
     pub const ALL: [Self; 6] = [
-        Self::Refused,
+        Self::Denied,
         Self::Unreadable,
         Self::Unavailable,
         Self::RateLimited,
         Self::Unauthenticated,
-        Self::Silent,
+        Self::NoResponse,
     ];
 
     /// Kind of the error of a call under this failure.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {
-            Self::Refused => ErrorKind::PermissionDenied,
+            Self::Denied => ErrorKind::PermissionDenied,
             Self::Unreadable => ErrorKind::Protocol,
             Self::Unavailable => ErrorKind::Unavailable,
             Self::RateLimited => ErrorKind::RateLimited,
             Self::Unauthenticated => ErrorKind::Unauthenticated,
-            Self::Silent => ErrorKind::Deadline,
+            Self::NoResponse => ErrorKind::Deadline,
         }
     }
 }
@@ -94,7 +94,7 @@ pub trait Fixture: Send + Sync {
     }
 
     /// Makes every further call fail. Returns `false` if this fixture cannot, and the clause is skipped.
-    async fn trouble(&self, trouble: Trouble) -> bool;
+    async fn fail_with(&self, failure: InjectedFailure) -> bool;
 
     /// Number of calls that the backend works on; `None` if it is unknown.
     fn in_flight(&self) -> Option<usize>;

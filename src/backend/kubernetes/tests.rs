@@ -121,7 +121,7 @@ async fn missing_server_is_unavailable() {
 #[tokio::test]
 async fn missing_response_fails_at_the_deadline() {
     let (api, backend) = fixture().await;
-    api.always(Some(ApiFault::Never));
+    api.always(Some(ApiFault::NoResponse));
     let mut short_query = query_with_keys();
     short_query.deadline = short_query.arrived + Duration::from_millis(200);
     assert_eq!(
@@ -134,7 +134,7 @@ async fn missing_response_fails_at_the_deadline() {
 #[tokio::test]
 async fn connection_without_response_is_closed() {
     let (api, backend) = fixture().await;
-    api.next(ApiFault::Never);
+    api.next(ApiFault::NoResponse);
     let began = Instant::now();
     assert_eq!(
         backend.bind(&query_with_keys()).await.unwrap_err().kind,

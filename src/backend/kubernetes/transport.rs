@@ -17,7 +17,7 @@ use kube::client::Body;
 use super::decode;
 use crate::backend::ErrorKind;
 use crate::kubernetes::ApiErrorKind;
-use crate::kubernetes::proxy::{self, carried};
+use crate::kubernetes::proxy::{self, find_in_chain};
 
 /// Limit of a Retry-After, in seconds. No caller here waits longer than a few seconds.
 const MAX_RETRY_AFTER: u64 = 3600;
@@ -137,7 +137,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Failure without a complete response. Its cause is one of the fixed texts below: an error of the transport may quote
 /// the peer, and that of a credential plugin its output.
 fn connection_failure(error: &(dyn Error + 'static)) -> ExchangeFailure {
-    if let Some(fault) = proxy::fault(error) {
+    if let Some(fault) = proxy::proxy_problem(error) {
         return ExchangeFailure::new(ErrorKind::Unavailable, fault);
     }
     let mut io_kind = None;
@@ -151,7 +151,7 @@ fn connection_failure(error: &(dyn Error + 'static)) -> ExchangeFailure {
                 "no credential for the API server could be obtained",
             );
         }
-        if let Some(tls) = carried(error) {
+        if let Some(tls) = find_in_chain(error) {
             return ExchangeFailure::new(ErrorKind::Unavailable, tls_cause(tls));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {

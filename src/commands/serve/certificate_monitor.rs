@@ -40,9 +40,9 @@ impl CertificateMonitor {
 
     /// Describes the present problem of the `Certificate`, or the reason why it cannot be read.
     pub(super) async fn describe_problem(&self, now: Timestamp) -> Option<String> {
-        let observed = cert_manager::look(&self.client, &self.namespace, &self.name).await;
-        if let Some(problem) = cert_manager::trouble(&observed, now) {
-            return Some(format!("{} (try: {})", problem.says, problem.mend));
+        let observed = cert_manager::read(&self.client, &self.namespace, &self.name).await;
+        if let Some(problem) = cert_manager::find_problem(&observed, now) {
+            return Some(format!("{} (try: {})", problem.message, problem.fix));
         }
         match observed.certificate {
             Lookup::Unknown(reason) => Some(format!(

@@ -10,7 +10,7 @@ use super::args::ListenerArgs;
 use super::certificate_monitor::CertificateMonitor;
 use super::tls_secret;
 use crate::kubernetes::tls_secret::TlsSecret;
-use crate::kubernetes::{ClientSettings, ObjectApi, connect_patiently};
+use crate::kubernetes::{ClientSettings, ObjectApi, connect_for_long_calls};
 use crate::server::Clock;
 use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use crate::server::metrics::ServerMetrics;
@@ -31,14 +31,14 @@ impl CertificateSources {
     ) -> anyhow::Result<Self> {
         let secret = match &listener.tls_secret {
             Some(name) => {
-                let api = ObjectApi::new(connect_patiently(settings).await?);
+                let api = ObjectApi::new(connect_for_long_calls(settings).await?);
                 Some(TlsSecret::new(api, namespace, name))
             }
             None => None,
         };
         let monitor = match &listener.tls_certificate {
             Some(name) => Some(CertificateMonitor::new(
-                connect_patiently(settings).await?,
+                connect_for_long_calls(settings).await?,
                 namespace,
                 name,
             )),

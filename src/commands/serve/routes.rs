@@ -57,7 +57,7 @@ async fn admit(
         }
     };
     // A decoded review may be far larger than its bytes, so that its memory is reserved before it is decoded.
-    let decoded = match limits.room(decoded_bytes(request.body())) {
+    let decoded = match limits.reserve(decoded_bytes(request.body())) {
         Ok(room) => room,
         Err(shed) => return shed.into_response(),
     };
@@ -67,14 +67,14 @@ async fn admit(
         caller,
     };
     match handler
-        .answer(surface, received, request.body(), span)
+        .handle(surface, received, request.body(), span)
         .await
     {
         Ok(response) => {
             // The review's reservation is released first; most responses fit into it.
             drop((request, decoded));
             limits
-                .answer(response.to_json())
+                .hold_response(response.to_json())
                 .map_or_else(IntoResponse::into_response, json)
         }
         Err(unreadable) => (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response(),

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::annotation::ANNOTATION;
 use super::owner::Owner;
 use super::secret_state::ObjectVersion;
-use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
+use crate::kubernetes::events::{EventReason, EventRecorder, InvolvedObject};
 use crate::kubernetes::{ApiError, ObjectApi, RateLimiter, Representation, Selector};
 use crate::telemetry::error_chain::ErrorChain;
 use injection::SecretId;
@@ -103,7 +103,7 @@ impl RetryCluster {
     }
 
     /// Publishes an event about an owner. A failure is only logged.
-    pub(super) async fn publish_event(&self, owner: &Owner, reason: Reason, message: &str) {
+    pub(super) async fn publish_event(&self, owner: &Owner, reason: EventReason, message: &str) {
         let Owner {
             uid,
             kind,

@@ -63,7 +63,7 @@ impl Evaluator {
             inner: KubernetesDefaults(client.clone()),
             limiter: Arc::clone(limiter),
         };
-        let defaults = Arc::new(Defaults::patient(Arc::new(defaults)));
+        let defaults = Arc::new(Defaults::for_background_reads(Arc::new(defaults)));
         let sources = Sources::from([(
             SecretSource::Kubernetes,
             Source {

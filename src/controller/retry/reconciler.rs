@@ -16,7 +16,7 @@ use super::owner_view::{OwnerView, PodDemand};
 use super::pending::PendingOwners;
 use super::secret_state::ObjectVersion;
 use crate::controller::metrics::{ControllerMetrics, RetryResult};
-use crate::kubernetes::events::Reason;
+use crate::kubernetes::events::EventReason;
 use crate::kubernetes::{ApiErrorKind, ObjectApi, RateLimiter};
 use crate::scan::{Rules, Scope};
 use crate::telemetry::error_chain::ErrorChain;
@@ -132,7 +132,7 @@ impl RetryTrigger {
                 let changed = self.pending().set_awaited(owner.clone(), awaits);
                 if changed {
                     self.cluster
-                        .publish_event(&owner, Reason::AwaitingSecrets, &message)
+                        .publish_event(&owner, EventReason::AwaitingSecrets, &message)
                         .await;
                 }
             }
@@ -157,7 +157,11 @@ impl RetryTrigger {
             Outlook::Ready(secrets) => {
                 self.drop_owner(&owner);
                 self.cluster
-                    .publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets))
+                    .publish_event(
+                        &owner,
+                        EventReason::SecretsArrived,
+                        &retried_message(&secrets),
+                    )
                     .await;
             }
             // The owner was scaled down.
@@ -272,7 +276,7 @@ impl RetryTrigger {
                 info!(kind, namespace, name, repeated, "triggered a retry");
                 let message = arrived_message(secrets);
                 self.cluster
-                    .publish_event(owner, Reason::SecretsArrived, &message)
+                    .publish_event(owner, EventReason::SecretsArrived, &message)
                     .await;
             }
             // The owner was deleted or replaced.

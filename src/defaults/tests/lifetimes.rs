@@ -223,7 +223,7 @@ async fn defaults_beyond_their_limit_are_a_mistake_and_not_stored() {
 async fn defaults_without_references_are_stored_for_background_callers() {
     let script = script();
     script.set("jobs", Some("default"), &[]);
-    let background = Defaults::patient(Arc::new(Arc::clone(&script)));
+    let background = Defaults::for_background_reads(Arc::new(Arc::clone(&script)));
     for _ in 0..5 {
         applied(&background, "default").await.unwrap();
     }

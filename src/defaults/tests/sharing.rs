@@ -89,7 +89,7 @@ async fn read_takes_no_longer_than_its_own_limit() {
         (ErrorKind::Deadline, READ_TIMEOUT)
     );
     // No controller waits for these callers: only their own deadline limits the read.
-    let background = Defaults::patient(Arc::new(Arc::clone(&script)));
+    let background = Defaults::for_background_reads(Arc::new(Arc::clone(&script)));
     let began = Instant::now();
     assert!(
         within(&background, "default", Duration::from_secs(29))

@@ -6,7 +6,7 @@ mod probe;
 
 use std::collections::BTreeMap;
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::entries::selects;
 use crate::doctor::installation::Installation;
 use crate::kubernetes::Lookup;
@@ -19,7 +19,7 @@ const RETRY_COMMAND: &str = "floe-secrets-webhook doctor --namespace NAME";
 /// Evaluates the response to the probe.
 pub fn evaluate(installation: &Installation, probe: &AdmissionProbe) -> Check {
     let namespace = &probe.namespace;
-    let unchecked = |message| Check::unchecked(Id::Admission, message).with_fix(RETRY_COMMAND);
+    let unchecked = |message| Check::unchecked(CheckId::Admission, message).with_fix(RETRY_COMMAND);
     match &probe.labels {
         Lookup::NotFound => {
             return unchecked(format!("there is no namespace {namespace} to try it in"));
@@ -62,7 +62,7 @@ fn evaluate_refusal(
     } = probe;
     if refusal.contains(&format!("secret \"{secret}\" not found")) {
         Check::ok(
-            Id::Admission,
+            CheckId::Admission,
             format!(
                 "in namespace {namespace}, a pod that asks for a missing secret is refused with our sentence"
             ),
@@ -70,20 +70,20 @@ fn evaluate_refusal(
     } else if refusal.contains("failed calling webhook") {
         let (cause, fix) = call_failure::explain(installation, refusal);
         let message = format!("the API server does not reach the webhook: {cause}");
-        Check::failure(Id::Admission, message, fix)
+        Check::failure(CheckId::Admission, message, fix)
     } else if refusal.contains(".secrets.floe.dev\" denied") {
         let message = format!("the webhook answers, and not about the secret: {refusal}");
         let fix = format!(
             "kubectl -n {} logs -l app.kubernetes.io/component=webhook --tail=20",
             installation.namespace
         );
-        Check::failure(Id::Admission, message, fix)
+        Check::failure(CheckId::Admission, message, fix)
     } else if code == 403 {
         let message = format!("the pod was refused before the webhook was asked: {refusal}");
-        Check::unchecked(Id::Admission, message).with_fix(RETRY_COMMAND)
+        Check::unchecked(CheckId::Admission, message).with_fix(RETRY_COMMAND)
     } else {
         let message = format!("HTTP {code}: {refusal}");
-        Check::unchecked(Id::Admission, message).with_fix(RETRY_COMMAND)
+        Check::unchecked(CheckId::Admission, message).with_fix(RETRY_COMMAND)
     }
 }
 

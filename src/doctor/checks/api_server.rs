@@ -10,7 +10,7 @@ use kube::Client;
 use kube::client::Body;
 use tokio::time::timeout;
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::kubernetes::proxy;
 
 /// Oldest version of Kubernetes with matchConditions enabled by default.
@@ -50,7 +50,7 @@ async fn read_version(client: &Client, clock: fn() -> Timestamp) -> Result<ApiSe
     let response = client.send(request).await.map_err(|error| match error {
         kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
         error => {
-            proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned())
+            proxy::proxy_problem(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned())
         }
     })?;
     let date = http_date(&response);
@@ -103,15 +103,15 @@ pub fn evaluate(server: &ApiServer) -> Check {
                 "Kubernetes {version} is older than 1.30: it has no matchConditions by default"
             );
             let fix = "upgrade the cluster to 1.30 or newer";
-            Check::failure(Id::ApiServer, message, fix)
+            Check::failure(CheckId::ApiServer, message, fix)
         }
         _ if ahead.abs() > MAX_CLOCK_SKEW => {
             let message = format!(
                 "Kubernetes {version}; the clock here differs from its own by {ahead} s, whose is used here"
             );
-            Check::warning(Id::ApiServer, message, "timedatectl set-ntp true")
+            Check::warning(CheckId::ApiServer, message, "timedatectl set-ntp true")
         }
-        _ => Check::ok(Id::ApiServer, format!("Kubernetes {version}")),
+        _ => Check::ok(CheckId::ApiServer, format!("Kubernetes {version}")),
     }
 }
 

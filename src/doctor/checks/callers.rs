@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt as _};
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::install_method::InstallMethod;
 use crate::doctor::installation::{Installation, argument, container, name, pod_labels, pod_spec};
 use crate::kubernetes::Lookup;
@@ -36,29 +36,29 @@ enum CallerLimit {
 /// Evaluates whether every pod can reach the port, and whether the webhook is configured accordingly.
 pub fn evaluate(installation: &Installation) -> Check {
     if let Lookup::Unknown(reason) = &installation.deployments {
-        return Check::unchecked(Id::Callers, reason.clone());
+        return Check::unchecked(CheckId::Callers, reason.clone());
     }
     let Some(deployment) = installation.deployment("webhook") else {
         return Check::unchecked(
-            Id::Callers,
+            CheckId::Callers,
             "there is no Deployment of the webhook whose port could be looked at",
         );
     };
     if argument(deployment, "--tls-client-ca").is_some() {
         return Check::ok(
-            Id::Callers,
+            CheckId::Callers,
             "only callers with a certificate of the client CA are answered",
         );
     }
     let policies = match &installation.network_policies {
         Lookup::Found(policies) => policies.as_slice(),
         Lookup::NotFound => &[],
-        Lookup::Unknown(reason) => return Check::unchecked(Id::Callers, reason.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(CheckId::Callers, reason.clone()),
     };
     let trusted = argument(deployment, "--trusted-callers") == Some("true");
     match (caller_limit(deployment, policies), trusted) {
         (CallerLimit::Policy(policy), true) => Check::ok(
-            Id::Callers,
+            CheckId::Callers,
             format!("NetworkPolicy {policy} names who may reach the port. {ENFORCEMENT_NOTE}"),
         ),
         (CallerLimit::Policy(policy), false) => {

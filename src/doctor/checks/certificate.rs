@@ -1,13 +1,13 @@
 //! Checks what cert-manager reports about the webhook's certificate.
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::{Lookup, cert_manager};
 
 /// Evaluates the Certificate; `None` if the certificate is not from cert-manager.
 pub fn evaluate(installation: &Installation) -> Option<Check> {
     let observed = installation.cert_manager.as_ref()?;
-    let problem = cert_manager::trouble(observed, installation.now);
+    let problem = cert_manager::find_problem(observed, installation.now);
     Some(match (problem, &observed.certificate) {
         (Some(problem), _) => {
             // A missing Certificate or issuer is part of the installation.
@@ -16,17 +16,17 @@ pub fn evaluate(installation: &Installation) -> Option<Check> {
             let fix = if observed.served && is_missing {
                 installation.install_method().reinstall_command()
             } else {
-                problem.mend
+                problem.fix
             };
-            Check::failure(Id::CertManager, problem.says, fix)
+            Check::failure(CheckId::CertManager, problem.message, fix)
         }
-        (None, Lookup::Unknown(reason)) => Check::unchecked(Id::CertManager, reason.clone()),
+        (None, Lookup::Unknown(reason)) => Check::unchecked(CheckId::CertManager, reason.clone()),
         (None, _) => {
             let message = format!(
                 "certificate {} in namespace {} is Ready",
                 observed.name, observed.namespace
             );
-            Check::ok(Id::CertManager, message)
+            Check::ok(CheckId::CertManager, message)
         }
     })
 }

@@ -6,7 +6,7 @@ mod policies;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhook;
 
-use crate::doctor::check::{Check, Id, or_ok};
+use crate::doctor::check::{Check, CheckId, or_ok};
 use crate::doctor::entries::{find, shipped};
 use crate::doctor::installation::{Installation, SimilarConfiguration};
 use crate::kubernetes::Lookup;
@@ -24,24 +24,24 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
                 "MutatingWebhookConfiguration {name} not found: nobody is asked about any pod, and pods run without their secrets"
             );
             let fix = installation.install_method().reinstall_command();
-            return vec![Check::failure(Id::Configuration, message, fix)];
+            return vec![Check::failure(CheckId::Configuration, message, fix)];
         }
         Lookup::Unknown(reason) => {
-            return vec![Check::unchecked(Id::Configuration, reason.clone())];
+            return vec![Check::unchecked(CheckId::Configuration, reason.clone())];
         }
     }
     let mut checks = or_ok(
         similar_configurations(&installation.similar),
-        Id::Configuration,
+        CheckId::Configuration,
         || format!("MutatingWebhookConfiguration {name} is there"),
     );
     let mut entries = missing_entries(installation);
     entries.extend(evaluate_each(installation, paths_and_rules::evaluate));
-    checks.extend(or_ok(entries, Id::Entries, || {
+    checks.extend(or_ok(entries, CheckId::Entries, || {
         format!("all {} entries, as they are shipped", shipped().len())
     }));
     let conditions = evaluate_each(installation, conditions::evaluate);
-    checks.extend(or_ok(conditions, Id::Conditions, || {
+    checks.extend(or_ok(conditions, CheckId::Conditions, || {
         let entries = installation.entries().iter();
         let count = entries
             .filter(|entry| find(shipped(), &entry.name).is_some())
@@ -49,7 +49,7 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
         format!("{count} entries have their conditions, and every field in them may be absent")
     }));
     let policies = evaluate_each(installation, policies::evaluate);
-    checks.extend(or_ok(policies, Id::Policies, || {
+    checks.extend(or_ok(policies, CheckId::Policies, || {
         policies::summary(installation.entries())
     }));
     checks
@@ -85,7 +85,7 @@ fn similar_configurations(similar: &[SimilarConfiguration]) -> Vec<Check> {
             "kubectl delete mutatingwebhookconfiguration {}",
             duplicates.join(" ")
         );
-        checks.push(Check::warning(Id::Configuration, message, fix));
+        checks.push(Check::warning(CheckId::Configuration, message, fix));
     }
     if !labelled.is_empty() {
         let message = format!(

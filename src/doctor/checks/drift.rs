@@ -3,11 +3,11 @@
 use kube::Client;
 
 use crate::cli::SIDECARS;
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::ObjectApi;
 use crate::scan::{
-    Found, Progress, Rules, ScanStats, Scanner, Scope, Task, exempt, run_with_progress,
+    Progress, Rules, ScanFinding, ScanStats, Scanner, Scope, Task, exempt, run_with_progress,
 };
 use injection::Sidecar;
 
@@ -43,12 +43,12 @@ pub async fn read(client: &Client, installation: &Installation) -> Result<ScanRe
     };
     let progress = Progress::default();
     let (mut drifted, mut ineffective) = (Vec::new(), Vec::new());
-    let note = |found: Found| {
+    let note = |found: ScanFinding| {
         let (named, finding) = match found {
-            Found::Drifted(finding) => (&mut drifted, finding),
-            Found::Ineffective(finding) => (&mut ineffective, finding),
+            ScanFinding::Drifted(finding) => (&mut drifted, finding),
+            ScanFinding::Ineffective(finding) => (&mut ineffective, finding),
             // Not part of the task.
-            Found::Lost(_) | Found::Warned(_) => return,
+            ScanFinding::Lost(_) | ScanFinding::Warned(_) => return,
         };
         if named.len() < MAX_NAMED_FINDINGS {
             named.push(format!(
@@ -61,7 +61,7 @@ pub async fn read(client: &Client, installation: &Installation) -> Result<ScanRe
         .await
         .map_err(|error| error.to_string())?;
     Ok(ScanResult {
-        stats: progress.looked(),
+        stats: progress.stats(),
         hides_service_accounts: progress.hides_service_accounts(),
         drifted,
         ineffective,
@@ -97,9 +97,8 @@ fn rules(installation: &Installation) -> Rules {
 pub fn evaluate(result: &Result<ScanResult, String>) -> [Check; 2] {
     match result {
         Ok(result) => [drift(result), ineffective_annotations(result)],
-        Err(error) => {
-            [Id::Drift, Id::IneffectiveAnnotations].map(|id| Check::unchecked(id, error.as_str()))
-        }
+        Err(error) => [CheckId::Drift, CheckId::IneffectiveAnnotations]
+            .map(|id| Check::unchecked(id, error.as_str())),
     }
 }
 
@@ -107,7 +106,7 @@ fn drift(result: &ScanResult) -> Check {
     let ScanStats { objects, found, .. } = result.stats;
     if found == 0 {
         return Check::ok(
-            Id::Drift,
+            CheckId::Drift,
             format!("{objects} objects looked at; none runs without the secrets that it asks for"),
         );
     }
@@ -115,20 +114,20 @@ fn drift(result: &ScanResult) -> Check {
         "{found} of {objects} objects run without the secrets that they ask for: {}",
         names(&result.drifted, found)
     );
-    Check::warning(Id::Drift, message, SCAN_COMMAND)
+    Check::warning(CheckId::Drift, message, SCAN_COMMAND)
 }
 
 fn ineffective_annotations(result: &ScanResult) -> Check {
     let ScanStats { ineffective, .. } = result.stats;
     if ineffective == 0 && result.hides_service_accounts {
         return Check::unchecked(
-            Id::IneffectiveAnnotations,
+            CheckId::IneffectiveAnnotations,
             "ServiceAccounts may not be listed",
         );
     }
     if ineffective == 0 {
         return Check::ok(
-            Id::IneffectiveAnnotations,
+            CheckId::IneffectiveAnnotations,
             "no annotation or label was found that has no effect",
         );
     }
@@ -136,7 +135,7 @@ fn ineffective_annotations(result: &ScanResult) -> Check {
         "{ineffective} objects have annotations or labels without effect: {}; defaults of a Namespace and its ServiceAccounts need the label secrets.floe.dev/inject=enabled",
         names(&result.ineffective, ineffective)
     );
-    Check::warning(Id::IneffectiveAnnotations, message, SCAN_COMMAND)
+    Check::warning(CheckId::IneffectiveAnnotations, message, SCAN_COMMAND)
 }
 
 /// Lists names; an ellipsis stands for those that are not in the list.

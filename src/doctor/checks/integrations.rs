@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::{container, name};
 use crate::kubernetes::Lookup;
 use crate::kubernetes::lookup;
@@ -57,7 +57,7 @@ async fn read_reloader(client: &Client) -> Lookup<Vec<Deployment>> {
     for selector in RELOADER_SELECTORS {
         let params = ListParams::default().labels(selector).limit(PAGE_SIZE);
         let listed = async { deployments.list(&params).await.map(|list| Some(list.items)) };
-        match lookup::look(listed).await {
+        match lookup::read_optional(listed).await {
             Lookup::Found(found) => {
                 let has_image = |deployment: &Deployment| {
                     container(deployment)
@@ -95,7 +95,7 @@ async fn read_infisical(client: &Client) -> Lookup<String> {
                 Err(error) => Err(error),
             }
         };
-        match lookup::look(served).await {
+        match lookup::read_optional(served).await {
             Lookup::Found(()) => return Lookup::Found(version.to_owned()),
             Lookup::NotFound => {}
             Lookup::Unknown(reason) => return Lookup::Unknown(reason),
@@ -109,18 +109,18 @@ pub fn evaluate(integrations: &Integrations) -> Vec<Check> {
     let reloader = match &integrations.reloader {
         Lookup::Found(found) => found.first().map_or_else(no_reloader, reloader),
         Lookup::NotFound => no_reloader(),
-        Lookup::Unknown(reason) => Check::unchecked(Id::Reloader, reason.clone()),
+        Lookup::Unknown(reason) => Check::unchecked(CheckId::Reloader, reason.clone()),
     };
     let infisical = match &integrations.infisical {
         Lookup::Found(version) => Check::ok(
-            Id::InfisicalOperator,
+            CheckId::InfisicalOperator,
             format!("InfisicalSecret is served ({version})"),
         ),
         Lookup::NotFound => {
             let message = "not installed: only workloads with `reload: infisical` or secrets from Infisical need it";
-            Check::ok(Id::InfisicalOperator, message)
+            Check::ok(CheckId::InfisicalOperator, message)
         }
-        Lookup::Unknown(reason) => Check::unchecked(Id::InfisicalOperator, reason.clone()),
+        Lookup::Unknown(reason) => Check::unchecked(CheckId::InfisicalOperator, reason.clone()),
     };
     vec![reloader, infisical]
 }
@@ -128,7 +128,7 @@ pub fn evaluate(integrations: &Integrations) -> Vec<Check> {
 fn no_reloader() -> Check {
     let message = "not found: a changed secret restarts no workload (`reload: auto` and `reload: reloader` need it)";
     let fix = "helm install reloader reloader --repo https://stakater.github.io/stakater-charts -n reloader --create-namespace";
-    Check::warning(Id::Reloader, message, fix)
+    Check::warning(CheckId::Reloader, message, fix)
 }
 
 /// Evaluates whether Reloader runs, and whether its arguments keep it from reading the annotations that the webhook
@@ -143,27 +143,30 @@ fn reloader(deployment: &Deployment) -> Check {
         .is_some_and(|ignored| ignored.to_lowercase().contains("secrets"))
     {
         let message = format!("{this} ignores Secrets (--resources-to-ignore)");
-        return Check::warning(Id::Reloader, message, edit);
+        return Check::warning(CheckId::Reloader, message, edit);
     }
     if let Some(annotation) =
         value("--secret-annotation").filter(|annotation| *annotation != RELOAD_ANNOTATION)
     {
         let message =
             format!("{this} reads the annotation {annotation}, and {RELOAD_ANNOTATION} is written");
-        return Check::warning(Id::Reloader, message, edit);
+        return Check::warning(CheckId::Reloader, message, edit);
     }
     let status = deployment.status.as_ref();
     let available = status.and_then(|status| status.available_replicas);
     if available.unwrap_or(0) == 0 {
         let message = format!("{this} has no available replica");
         let describe = format!("kubectl -n {namespace} describe deployment {name}");
-        return Check::warning(Id::Reloader, message, describe);
+        return Check::warning(CheckId::Reloader, message, describe);
     }
     let scope = RELOADER_SCOPE_FLAGS.into_iter().find_map(|flag| {
         let value = value(flag)?;
         Some(format!("; it looks only where {flag} {value} lets it"))
     });
-    Check::ok(Id::Reloader, format!("{this}{}", scope.unwrap_or_default()))
+    Check::ok(
+        CheckId::Reloader,
+        format!("{this}{}", scope.unwrap_or_default()),
+    )
 }
 
 /// Returns the value of `--FLAG=VALUE` or `--FLAG VALUE`.

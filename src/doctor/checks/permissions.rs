@@ -10,29 +10,28 @@ pub use review::{PermissionReview, read};
 
 use self::permission::Permission;
 use self::review::{AccountPermissions, PermissionAnswer};
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::cert_manager;
 
 /// Evaluates the permissions of the webhook and of the controller.
 pub fn evaluate(installation: &Installation, review: &PermissionReview) -> Vec<Check> {
     let webhook = match &review.webhook {
-        Some(webhook) => account_permissions(Id::WebhookPermissions, installation, webhook),
+        Some(webhook) => account_permissions(CheckId::WebhookPermissions, installation, webhook),
         None => Check::unchecked(
-            Id::WebhookPermissions,
+            CheckId::WebhookPermissions,
             "its ServiceAccount is not known, as its Deployment is not",
         ),
     };
     // The controller is optional.
-    let controller = review
-        .controller
-        .as_ref()
-        .map(|controller| account_permissions(Id::ControllerPermissions, installation, controller));
+    let controller = review.controller.as_ref().map(|controller| {
+        account_permissions(CheckId::ControllerPermissions, installation, controller)
+    });
     [webhook].into_iter().chain(controller).collect()
 }
 
 fn account_permissions(
-    id: Id,
+    id: CheckId,
     installation: &Installation,
     permissions: &AccountPermissions,
 ) -> Check {

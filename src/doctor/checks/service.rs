@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::{
     Installation, container, includes, is_component, name, pod_labels,
 };
@@ -26,15 +26,15 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
                 "Service {name} not found in namespace {}: the webhook cannot be called",
                 installation.namespace
             );
-            return vec![Check::failure(Id::Service, message, reinstall())];
+            return vec![Check::failure(CheckId::Service, message, reinstall())];
         }
-        Lookup::Unknown(reason) => return vec![Check::unchecked(Id::Service, reason.clone())],
+        Lookup::Unknown(reason) => return vec![Check::unchecked(CheckId::Service, reason.clone())],
     };
     let spec = service.spec.clone().unwrap_or_default();
     if spec.type_.as_deref() == Some("ExternalName") {
         let host = spec.external_name.unwrap_or_default();
         return vec![Check::ok(
-            Id::Service,
+            CheckId::Service,
             format!("Service {name} leads out of the cluster, to {host}"),
         )];
     }
@@ -42,12 +42,12 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
     let Some(port) = spec.ports.iter().flatten().find(|port| port.port == number) else {
         let message =
             format!("Service {name} has no port {number}, which the webhook configuration names");
-        return vec![Check::failure(Id::Service, message, reinstall())];
+        return vec![Check::failure(CheckId::Service, message, reinstall())];
     };
     let check = match unexpected_endpoints(installation, service, port) {
-        Some(message) => Check::failure(Id::Service, message, reinstall()),
+        Some(message) => Check::failure(CheckId::Service, message, reinstall()),
         None => Check::ok(
-            Id::Service,
+            CheckId::Service,
             format!(
                 "Service {name}, port {number}, leads to port {}",
                 target_port(port)
@@ -64,7 +64,7 @@ fn url_instead_of_service(installation: &Installation) -> Check {
         .find_map(|entry| entry.client_config.url.as_deref())
         .unwrap_or_default();
     Check::ok(
-        Id::Service,
+        CheckId::Service,
         format!("none is used: the API server calls {url}"),
     )
 }
@@ -95,7 +95,7 @@ fn unexpected_endpoints(
     port: &ServicePort,
 ) -> Option<String> {
     // Not `Installation::deployment`, which requires a match with the selector.
-    let deployments = installation.deployments.there()?;
+    let deployments = installation.deployments.found()?;
     let (deployment, labels) = deployments.iter().find_map(|deployment| {
         let labels = pod_labels(deployment)?;
         is_component(labels, "webhook").then_some((deployment, labels))
@@ -119,7 +119,7 @@ fn endpoints(installation: &Installation, service: &str) -> Check {
     let slices = match &installation.slices {
         Lookup::Found(slices) => slices.as_slice(),
         Lookup::NotFound => &[],
-        Lookup::Unknown(reason) => return Check::unchecked(Id::Endpoints, reason.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(CheckId::Endpoints, reason.clone()),
     };
     let all: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
     let ready: usize = slices.iter().map(count_ready).sum();
@@ -132,14 +132,14 @@ fn endpoints(installation: &Installation, service: &str) -> Check {
                 "none of the {all} endpoints of Service {service} is ready; the pods' readiness events say why"
             )
         };
-        return Check::failure(Id::Endpoints, message, fix);
+        return Check::failure(CheckId::Endpoints, message, fix);
     }
     if ready < all {
         let message = format!("{ready} of {all} endpoints are ready");
-        return Check::warning(Id::Endpoints, message, fix);
+        return Check::warning(CheckId::Endpoints, message, fix);
     }
     Check::ok(
-        Id::Endpoints,
+        CheckId::Endpoints,
         if ready == 1 {
             "one, ready".to_owned()
         } else {
@@ -184,7 +184,7 @@ mod tests {
     use crate::doctor::check::Status;
     use crate::doctor::test_support::{healthy_installation, slice};
 
-    fn checks_of(change: impl FnOnce(&mut Installation)) -> Vec<(Id, Status, String)> {
+    fn checks_of(change: impl FnOnce(&mut Installation)) -> Vec<(CheckId, Status, String)> {
         let mut installation = healthy_installation();
         change(&mut installation);
         evaluate(&installation)
@@ -208,18 +208,18 @@ mod tests {
             all,
             [
                 (
-                    Id::Service,
+                    CheckId::Service,
                     Status::Ok,
                     "Service floe-secrets-webhook, port 443, leads to port admission".to_owned()
                 ),
-                (Id::Endpoints, Status::Ok, "2, all ready".to_owned()),
+                (CheckId::Endpoints, Status::Ok, "2, all ready".to_owned()),
             ]
         );
     }
 
     #[test]
     fn missing_endpoints_and_ports_are_reported() {
-        let problem_of = |checks: Vec<(Id, Status, String)>| -> (Id, Status, String) {
+        let problem_of = |checks: Vec<(CheckId, Status, String)>| -> (CheckId, Status, String) {
             let problems = checks
                 .into_iter()
                 .filter(|(_, status, _)| *status != Status::Ok)
@@ -231,7 +231,7 @@ mod tests {
             installation.slices = Lookup::Found(Vec::new())
         }));
         assert!(
-            id == Id::Endpoints
+            id == CheckId::Endpoints
                 && status == Status::Failure
                 && message.contains("has no endpoints"),
             "{message}"
@@ -253,7 +253,7 @@ mod tests {
         let (id, status, _) = problem_of(checks_of(|installation| {
             installation.service = Lookup::NotFound
         }));
-        assert_eq!((id, status), (Id::Service, Status::Failure));
+        assert_eq!((id, status), (CheckId::Service, Status::Failure));
         let (_, _, message) = problem_of(checks_of(|installation| {
             change_service(installation, &json!({"ports": [{"port": 8443}]}));
         }));

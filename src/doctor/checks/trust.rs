@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
 
 use self::commands::{create_secret_command, publish_command, renew_command};
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::entries::bundle_pem;
 use crate::doctor::installation::{CertificateSource, Installation};
 use crate::kubernetes::Lookup;
@@ -41,8 +41,8 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
             let message = format!(
                 "the certificate cannot be looked at: {reason}; `admission` shows whether it is trusted"
             );
-            checks.push(Check::unchecked(Id::Certificate, message.clone()));
-            checks.push(Check::unchecked(Id::Trust, message));
+            checks.push(Check::unchecked(CheckId::Certificate, message.clone()));
+            checks.push(Check::unchecked(CheckId::Trust, message));
         }
     }
     checks
@@ -61,13 +61,13 @@ fn secret_not_found(installation: &Installation) -> Check {
         CertificateSource::SelfManaged => installation.install_method().reinstall_command(),
         CertificateSource::Existing => create_secret_command(installation),
     };
-    Check::failure(Id::Certificate, message, fix)
+    Check::failure(CheckId::Certificate, message, fix)
 }
 
 fn unreadable_certificate(installation: &Installation) -> Check {
     let secret = installation.secret_name();
     let message = format!("Secret {secret} holds no readable certificate");
-    Check::failure(Id::Certificate, message, renew_command(installation))
+    Check::failure(CheckId::Certificate, message, renew_command(installation))
 }
 
 /// Evaluates whether an API server with the entries' bundles trusts the certificate. Its names and validity period are
@@ -79,7 +79,10 @@ fn trust(installation: &Installation, leaf: &Leaf, chain: &[u8]) -> Option<Check
         .iter()
         .find_map(|name| ServerName::try_from(name.trim_start_matches("*.").to_owned()).ok())
     else {
-        return Some(Check::unchecked(Id::Trust, "the certificate has no name"));
+        return Some(Check::unchecked(
+            CheckId::Trust,
+            "the certificate has no name",
+        ));
     };
     let valid_time = installation.now.max(leaf.not_before).min(leaf.not_after);
     let errors: Vec<(&str, String)> = entries
@@ -96,7 +99,7 @@ fn trust(installation: &Installation, leaf: &Leaf, chain: &[u8]) -> Option<Check
             names.join(", ")
         );
         return Some(Check::failure(
-            Id::Trust,
+            CheckId::Trust,
             message,
             publish_command(installation),
         ));
@@ -105,9 +108,9 @@ fn trust(installation: &Installation, leaf: &Leaf, chain: &[u8]) -> Option<Check
         None
     } else if entries.iter().any(|entry| bundle_pem(entry).is_some()) {
         let message = "the caBundle has signed the certificate";
-        Some(Check::ok(Id::Trust, message))
+        Some(Check::ok(CheckId::Trust, message))
     } else {
-        Some(Check::unchecked(Id::Trust, "there is no caBundle"))
+        Some(Check::unchecked(CheckId::Trust, "there is no caBundle"))
     }
 }
 
@@ -165,7 +168,7 @@ mod tests {
         .expect("a certificate")
     }
 
-    fn checks_of(pair: &Issued, ca: &Bundle) -> Vec<(Id, Status, String)> {
+    fn checks_of(pair: &Issued, ca: &Bundle) -> Vec<(CheckId, Status, String)> {
         let mut installation = healthy_installation();
         installation.secret_certificates = Lookup::Found(PublicCertificates {
             chain: pair.chain.clone().into_bytes(),
@@ -186,14 +189,14 @@ mod tests {
         }
     }
 
-    fn problems(checks: Vec<(Id, Status, String)>) -> Vec<(Id, Status, String)> {
+    fn problems(checks: Vec<(CheckId, Status, String)>) -> Vec<(CheckId, Status, String)> {
         checks
             .into_iter()
             .filter(|(_, status, _)| *status != Status::Ok)
             .collect()
     }
 
-    fn only_problem(checks: Vec<(Id, Status, String)>) -> (Id, Status, String) {
+    fn only_problem(checks: Vec<(CheckId, Status, String)>) -> (CheckId, Status, String) {
         let [problem]: [_; 1] = problems(checks)
             .try_into()
             .unwrap_or_else(|all| panic!("{all:?}"));
@@ -221,7 +224,7 @@ mod tests {
         let (good, other) = (pair(HOST, 90, 0), pair(HOST, 90, 0));
         let (id, status, message) = only_problem(checks_of(&good, &other.ca));
         assert!(
-            id == Id::Trust && status == Status::Failure && message.contains("has not signed"),
+            id == CheckId::Trust && status == Status::Failure && message.contains("has not signed"),
             "{message}"
         );
     }
@@ -230,12 +233,13 @@ mod tests {
     fn certificate_and_ca_expire_together() {
         let expired = pair(HOST, 90, 91 * DAY);
         let all = problems(checks_of(&expired, &expired.ca));
-        let ids: Vec<(Id, Status)> = all.iter().map(|(id, status, _)| (*id, *status)).collect();
+        let ids: Vec<(CheckId, Status)> =
+            all.iter().map(|(id, status, _)| (*id, *status)).collect();
         assert_eq!(
             ids,
             [
-                (Id::CaBundle, Status::Failure),
-                (Id::Certificate, Status::Failure)
+                (CheckId::CaBundle, Status::Failure),
+                (CheckId::Certificate, Status::Failure)
             ],
             "{all:?}"
         );
@@ -250,7 +254,7 @@ mod tests {
         let late = pair(HOST, 90, 80 * DAY);
         let (id, status, message) = only_problem(checks_of(&late, &late.ca));
         assert!(
-            id == Id::Certificate
+            id == CheckId::Certificate
                 && status == Status::Warning
                 && message.contains("expires in 10 days"),
             "{message}"
@@ -268,7 +272,7 @@ mod tests {
         let other = pair("other.svc", 90, 0);
         let (id, status, message) = only_problem(checks_of(&other, &other.ca));
         assert!(
-            id == Id::Certificate && status == Status::Failure,
+            id == CheckId::Certificate && status == Status::Failure,
             "{message}"
         );
         assert!(
@@ -280,10 +284,10 @@ mod tests {
     #[test]
     fn entries_without_bundles_are_named() {
         let mut checks = checks_of(&pair(HOST, 90, 0), &Bundle::default());
-        checks.retain(|(id, ..)| *id != Id::Trust);
+        checks.retain(|(id, ..)| *id != CheckId::Trust);
         let (id, _, message) = only_problem(checks);
         assert!(
-            id == Id::CaBundle && message.starts_with("no caBundle in pods.secrets.floe.dev,"),
+            id == CheckId::CaBundle && message.starts_with("no caBundle in pods.secrets.floe.dev,"),
             "{message}"
         );
     }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::objects::{
     CertManagerCondition, Certificate, CertificateStatus, GROUP, Issuer, IssuerRef,
 };
-use super::read::{Looked, VERSION};
+use super::read::{ObservedCertificate, VERSION};
 use crate::kubernetes::lookup::Lookup;
 
 /// Seconds by which a renewal may be late before it is reported.
@@ -18,31 +18,31 @@ const MAX_RENEWAL_DELAY: i64 = 3600;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateProblem {
     /// A sentence that names the certificate.
-    pub says: String,
+    pub message: String,
     /// A command that fixes the problem, or shows what to fix.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl CertificateProblem {
     fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            says: message.into(),
-            mend: fix.into(),
+            message: message.into(),
+            fix: fix.into(),
         }
     }
 }
 
 impl fmt::Display for CertificateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; try: {}", self.says, self.mend)
+        write!(f, "{}; try: {}", self.message, self.fix)
     }
 }
 
 /// The problem that keeps a certificate from serving at `now`; `None` if it is Ready and in time, and if it may not be
 /// read ([`Lookup::Unknown`]).
 #[must_use]
-pub fn trouble(observed: &Looked, now: Timestamp) -> Option<CertificateProblem> {
-    let Looked {
+pub fn find_problem(observed: &ObservedCertificate, now: Timestamp) -> Option<CertificateProblem> {
+    let ObservedCertificate {
         namespace,
         name,
         served,
@@ -89,7 +89,7 @@ fn not_ready(
     let cause = issuer_problem(namespace, &certificate.spec.issuer_ref, issuer)
         .unwrap_or_else(|| request_problem(namespace, &status, ready));
     Some(CertificateProblem {
-        says: format!("{subject} is not Ready: {}", cause.says),
+        message: format!("{subject} is not Ready: {}", cause.message),
         ..cause
     })
 }
@@ -211,8 +211,8 @@ mod tests {
         Lookup::Found(serde_json::from_value(object).expect("an issuer"))
     }
 
-    fn observed(certificate: Lookup<Certificate>, issuer: Lookup<Issuer>) -> Looked {
-        Looked {
+    fn observed(certificate: Lookup<Certificate>, issuer: Lookup<Issuer>) -> ObservedCertificate {
+        ObservedCertificate {
             namespace: "floe".to_owned(),
             name: "tls".to_owned(),
             served: true,
@@ -222,9 +222,9 @@ mod tests {
     }
 
     /// Message and fix of the problem at [`NOW`].
-    fn problem(observed: &Looked) -> Option<(String, String)> {
-        trouble(observed, NOW.parse().expect("a time"))
-            .map(|CertificateProblem { says, mend }| (says, mend))
+    fn problem(observed: &ObservedCertificate) -> Option<(String, String)> {
+        find_problem(observed, NOW.parse().expect("a time"))
+            .map(|CertificateProblem { message, fix }| (message, fix))
     }
 
     fn condition_json(kind: &str, status: &str, message: &str) -> Value {
@@ -312,7 +312,7 @@ mod tests {
             problem(&absent).expect("a problem").0,
             "certificate tls in namespace floe not found"
         );
-        let without_cert_manager = Looked {
+        let without_cert_manager = ObservedCertificate {
             served: false,
             ..absent
         };

@@ -11,7 +11,7 @@ pub(super) const VERSION: &str = "v1";
 
 /// A certificate and its issuer, as they were read.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct ObservedCertificate {
     pub namespace: String,
     /// Name of the certificate.
     pub name: String,
@@ -23,13 +23,13 @@ pub struct Looked {
 }
 
 /// Reads the certificate and its issuer.
-pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
+pub async fn read(client: &Client, namespace: &str, name: &str) -> ObservedCertificate {
     let certificates: Api<Certificate> = Api::namespaced_with(
         client.clone(),
         namespace,
         &resource("Certificate", "certificates"),
     );
-    let certificate = lookup::look(certificates.get_opt(name)).await;
+    let certificate = lookup::read_optional(certificates.get_opt(name)).await;
     let issuer = match &certificate {
         Lookup::Found(certificate) => issuer(client, namespace, &certificate.spec.issuer_ref).await,
         Lookup::NotFound | Lookup::Unknown(_) => {
@@ -44,7 +44,7 @@ pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
             .is_ok(),
         Lookup::Found(_) | Lookup::Unknown(_) => true,
     };
-    Looked {
+    ObservedCertificate {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         served,
@@ -62,7 +62,7 @@ async fn issuer(client: &Client, namespace: &str, reference: &IssuerRef) -> Look
     } else {
         Api::namespaced_with(client.clone(), namespace, &resource("Issuer", "issuers"))
     };
-    lookup::look(issuers.get_opt(&reference.name)).await
+    lookup::read_optional(issuers.get_opt(&reference.name)).await
 }
 
 fn resource(kind: &str, plural: &str) -> ApiResource {

@@ -231,7 +231,7 @@ fn unreachable_problem(error: &(dyn Error + 'static)) -> Cow<'static, str> {
     let mut kind = None;
     let mut next = Some(error);
     while let Some(error) = next {
-        if carried::<rustls::Error>(error).is_some() {
+        if find_in_chain::<rustls::Error>(error).is_some() {
             return "speaks no TLS, or shows a certificate that the kubeconfig's certificate-authority does not verify"
                 .into();
         }
@@ -245,10 +245,10 @@ fn unreachable_problem(error: &(dyn Error + 'static)) -> Cow<'static, str> {
 }
 
 /// Message of the [`ProxyError`] in the chain of a failed request, if there is one.
-pub(crate) fn fault(error: &(dyn Error + 'static)) -> Option<String> {
+pub(crate) fn proxy_problem(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(proxy) = carried::<ProxyError>(error) {
+        if let Some(proxy) = find_in_chain::<ProxyError>(error) {
             return Some(proxy.to_string());
         }
         next = error.source();
@@ -257,12 +257,14 @@ pub(crate) fn fault(error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// Returns the error as this type. It may be inside of an `io::Error`, whose `source()` skips it.
-pub(crate) fn carried<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(crate) fn find_in_chain<'a, E: Error + 'static>(
+    error: &'a (dyn Error + 'static),
+) -> Option<&'a E> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
     }
     let inner: &(dyn Error + 'static) = error.downcast_ref::<io::Error>()?.get_ref()?;
-    carried(inner)
+    find_in_chain(inner)
 }
 
 #[cfg(test)]
@@ -273,7 +275,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::kubernetes::proxy::fault;
+    use crate::kubernetes::proxy::proxy_problem;
 
     /// Error of a request through a proxy that responds with these bytes, or does not respond.
     async fn failure(scheme: &str, response: Option<&'static [u8]>) -> String {
@@ -298,7 +300,7 @@ mod tests {
             !format!("{error} {error:?}").contains("CANARY"),
             "{error:?}"
         );
-        fault(&error)
+        proxy_problem(&error)
             .unwrap_or_else(|| panic!("{error:?}"))
             .replace(&address.to_string(), "HERE")
     }
@@ -346,7 +348,7 @@ mod tests {
                 .await
                 .unwrap_err();
             let sentence = format!("the proxy {address} cannot be reached: connection refused");
-            assert_eq!(fault(&error), Some(sentence), "{scheme}");
+            assert_eq!(proxy_problem(&error), Some(sentence), "{scheme}");
         }
     }
 

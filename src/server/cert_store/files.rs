@@ -27,7 +27,7 @@ impl TlsFiles {
     /// Error of the first file that cannot be loaded.
     pub async fn load(&self, store: &CertStore) -> Result<(), TlsError> {
         if let Some(path) = &self.client_ca {
-            store.offer_client_ca(&read(path).await?)?;
+            store.load_client_ca(&read(path).await?)?;
         }
         if let Some((cert, key)) = &self.pair {
             let (cert, key) = read_pair(cert, key).await?;
@@ -51,7 +51,7 @@ impl TlsFiles {
         if let Some(path) = &self.client_ca {
             let (content, outcome) = match read(path).await {
                 Ok(ca) => {
-                    let outcome = store.offer_client_ca(&ca);
+                    let outcome = store.load_client_ca(&ca);
                     (ca, outcome)
                 }
                 Err(error) => (Vec::new(), Err(error)),

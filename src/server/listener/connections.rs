@@ -14,7 +14,7 @@ use super::backoff::AcceptBackoff;
 use super::handshake::Handshaker;
 use crate::server::activity::ConnectionActivity;
 use crate::server::connection::{ConnectionServer, Peer, Phase};
-use crate::server::metrics::{OnPort, Port, Shed, ShedReason};
+use crate::server::metrics::{Port, PortLabels, ShedLabels, ShedReason};
 use crate::server::table::{Claimed, ConnectionPlace, ConnectionTable};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::tls::common_name;
@@ -134,7 +134,7 @@ impl Connections {
 
     fn count_shed(&self, reason: ShedReason) {
         let metrics = &self.shared.server.metrics;
-        metrics.shed.get_or_create(&Shed { reason }).inc();
+        metrics.shed.get_or_create(&ShedLabels { reason }).inc();
     }
 }
 
@@ -203,7 +203,7 @@ impl OpenConnection {
     fn gauge(&self, change: fn(&Gauge) -> i64) {
         let port = self.shared.port;
         let connections = &self.shared.server.metrics.connections;
-        change(&connections.get_or_create(&OnPort { port }));
+        change(&connections.get_or_create(&PortLabels { port }));
     }
 }
 

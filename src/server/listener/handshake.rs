@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use crate::server::cert_store::CertStore;
-use crate::server::metrics::{OnPort, Port, ServerMetrics};
+use crate::server::metrics::{Port, PortLabels, ServerMetrics};
 use crate::telemetry::error_chain::ErrorChain;
 
 /// Time for which a peer whose handshake failed is still read.
@@ -50,7 +50,7 @@ impl Handshaker {
     fn record_failure(&self, reason: &dyn std::fmt::Display) {
         self.metrics
             .tls_handshake_failures
-            .get_or_create(&OnPort { port: self.port })
+            .get_or_create(&PortLabels { port: self.port })
             .inc();
         debug!(reason = %reason, "TLS handshake failed");
     }

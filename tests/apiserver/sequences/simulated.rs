@@ -85,10 +85,10 @@ impl Webhook {
             },
         });
         let bytes = review.to_string().into_bytes();
-        let received = Received::here(Some("timeout=5s"));
+        let received = Received::in_process(Some("timeout=5s"));
         let answer = self
             .handler
-            .answer(surface, received, &bytes, Span::off())
+            .handle(surface, received, &bytes, Span::off())
             .await;
         let answer = serde_json::to_value(answer.expect("a review")).expect("a response is JSON");
         let response = &answer["response"];

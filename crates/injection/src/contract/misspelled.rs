@@ -16,7 +16,7 @@ const MAX_PART_EDITS: usize = 2;
 /// Annotation or label that the author of `name` probably meant, if its prefix is similar: another spelling
 /// (`secret.floe.dev/refs`), another ending (`secrets.floe.io/refs`), or no slash (`secrets.floe.dev.refs`).
 #[must_use]
-pub fn near_prefix(name: &str) -> Option<String> {
+pub fn suggested_name(name: &str) -> Option<String> {
     let ours = PREFIX.trim_end_matches('/');
     if name.starts_with(PREFIX) {
         return None;
@@ -59,7 +59,7 @@ pub fn ineffective_names<'n>(
     labels: impl Iterator<Item = &'n str>,
 ) -> Vec<String> {
     let annotations = annotations.filter_map(|name| {
-        near_prefix(name).map(|ours| {
+        suggested_name(name).map(|ours| {
             format!(
                 "annotation \"{}\" is read by nobody; did you mean {ours}?",
                 excerpt(name)
@@ -72,7 +72,7 @@ pub fn ineffective_names<'n>(
 
 fn label(is_namespace: bool, name: &str) -> Option<String> {
     let excerpted = excerpt(name);
-    if let Some(ours) = near_prefix(name) {
+    if let Some(ours) = suggested_name(name) {
         let annotation = if ours == ENABLED_LABEL.0 && is_namespace {
             "the label"
         } else {
@@ -113,7 +113,10 @@ mod tests {
     #[case::an_underscore_for_the_slash("secrets.floe.dev_env.TOKEN", "env.TOKEN")]
     #[case::the_domain_alone("secrets.floe.dev", "")]
     fn typo_is_recognised(#[case] name: &str, #[case] key: &str) {
-        assert_eq!(near_prefix(name), Some(format!("secrets.floe.dev/{key}")));
+        assert_eq!(
+            suggested_name(name),
+            Some(format!("secrets.floe.dev/{key}"))
+        );
     }
 
     #[rstest::rstest]
@@ -129,7 +132,7 @@ mod tests {
     #[case::no_prefix("refs")]
     #[case::nothing("")]
     fn unrelated_name_is_not_recognised(#[case] name: &str) {
-        assert_eq!(near_prefix(name), None);
+        assert_eq!(suggested_name(name), None);
     }
 
     #[test]
@@ -140,9 +143,9 @@ mod tests {
                 "x".repeat(length - "secrets.floe.".len())
             )
         };
-        assert!(near_prefix(&padded(MAX_DOMAIN)).is_some());
-        assert_eq!(near_prefix(&padded(MAX_DOMAIN + 1)), None);
-        let meant = near_prefix(&format!("secret.floe.dev/{}", "k".repeat(10_000))).unwrap();
+        assert!(suggested_name(&padded(MAX_DOMAIN)).is_some());
+        assert_eq!(suggested_name(&padded(MAX_DOMAIN + 1)), None);
+        let meant = suggested_name(&format!("secret.floe.dev/{}", "k".repeat(10_000))).unwrap();
         assert!(meant.len() < 1_000, "{} bytes", meant.len());
     }
 
@@ -176,7 +179,10 @@ mod tests {
                 && sentences.iter().all(|sentence| sentence.len() < 1_000),
             "{sentences:?}"
         );
-        assert_eq!(near_prefix(&format!("{}/x", "s".repeat(1_000_000))), None);
+        assert_eq!(
+            suggested_name(&format!("{}/x", "s".repeat(1_000_000))),
+            None
+        );
     }
 
     #[test]

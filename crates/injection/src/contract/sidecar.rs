@@ -97,7 +97,7 @@ impl<'s> Sidecars<'s> {
 
     /// Whether a container of the pod is a sidecar.
     #[must_use]
-    pub fn contain(&self, container: &str) -> bool {
+    pub fn contains_container(&self, container: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(container))
     }
 }
@@ -137,7 +137,7 @@ mod tests {
             .collect();
         let sidecars = |labels: &str, name: &str| {
             let json = format!(r#"{{"metadata":{{"labels":{labels}}}}}"#);
-            Sidecars::of(&list, &serde_json::from_str(&json).unwrap()).contain(name)
+            Sidecars::of(&list, &serde_json::from_str(&json).unwrap()).contains_container(name)
         };
         assert!(sidecars(
             r#"{"workflows.argoproj.io/workflow":"etl"}"#,

@@ -17,7 +17,7 @@ pub enum Warning {
     /// A secret or key is missing. The workload is admitted; its pods are rejected until the secret or key exists.
     Awaited(PlanError),
     /// Entries were removed because no annotation requests them any more. Their author may have written them as well.
-    TakenBack {
+    EntriesRemoved {
         /// Place that they were in.
         from: RemovedFrom,
         /// First names of the entries.
@@ -34,14 +34,14 @@ pub enum Warning {
     /// No container is selected.
     NoContainer,
     /// The author sets the variable: it is not overridden.
-    LeftAlone {
+    AlreadySet {
         /// Name of the variable.
         variable: String,
         /// Container that has it.
         container: String,
     },
     /// Variables of a default override keys in the container's own sources.
-    OverSources {
+    OverridesSources {
         /// Name of the first variable.
         variable: String,
         /// Number of other variables.
@@ -61,7 +61,7 @@ pub enum Warning {
         winner: SecretId,
     },
     /// `name/*` refers to a secret without keys.
-    NothingToExpand {
+    NoKeys {
         /// Reference to all keys.
         reference: SecretReference,
         /// Annotation with the reference.
@@ -235,12 +235,12 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRestart(why) => why.fmt(f),
-            Self::TakenBack { from, names, more } => fmt_taken_back(f, from, names, *more),
+            Self::EntriesRemoved { from, names, more } => fmt_taken_back(f, from, names, *more),
             Self::Missing(error) => fmt_missing(f, error),
             Self::Awaited(error) => fmt_awaited(f, error),
             Self::NoSuchContainer(error) | Self::OnlySidecars(error) => error.fmt(f),
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
-            Self::LeftAlone {
+            Self::AlreadySet {
                 variable,
                 container,
             } => {
@@ -249,7 +249,7 @@ impl fmt::Display for Warning {
                     "container \"{container}\" already sets {variable}; it was left as it is"
                 )
             }
-            Self::OverSources {
+            Self::OverridesSources {
                 variable,
                 more,
                 container,
@@ -277,7 +277,7 @@ impl fmt::Display for Warning {
                 }
                 write!(f, "; the value of \"{winner}\" counts")
             }
-            Self::NothingToExpand { reference, site } => {
+            Self::NoKeys { reference, site } => {
                 write!(
                     f,
                     "\"{reference}\" ({site}) brings in nothing: the secret has no keys"

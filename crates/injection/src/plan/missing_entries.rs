@@ -39,7 +39,7 @@ pub(crate) fn missing_entries(
             match env.get(entry.name.as_str()) {
                 Some(existing) if entry.matches(existing) => {}
                 Some(_) => {
-                    warnings.push(Warning::LeftAlone {
+                    warnings.push(Warning::AlreadySet {
                         variable: entry.name.clone(),
                         container: plan.name.clone(),
                     });
@@ -96,7 +96,7 @@ pub(crate) fn override_warning(
     let more = variables
         .filter(|name| desired.by_default.contains(*name))
         .count();
-    (own_sources.count() > 0).then(|| Warning::OverSources {
+    (own_sources.count() > 0).then(|| Warning::OverridesSources {
         variable: variable.clone(),
         more,
         container: plan.name.clone(),

@@ -201,7 +201,7 @@ fn entries(
                 keys: Some(keys), ..
             })) => {
                 if keys.is_empty() {
-                    diagnostics.warnings.push(Warning::NothingToExpand {
+                    diagnostics.warnings.push(Warning::NoKeys {
                         reference: reference.clone(),
                         site: variable.site.clone(),
                     });

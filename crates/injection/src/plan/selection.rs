@@ -76,7 +76,7 @@ pub(crate) fn select_containers<'a>(
                 Some(Choice::Patterns(patterns)) => {
                     patterns.iter().any(|pattern| pattern.matches(name))
                 }
-                None => list == ContainerList::Containers && !sidecars.contain(name),
+                None => list == ContainerList::Containers && !sidecars.contains_container(name),
             };
             if is_selected {
                 selected.push(Selected {

@@ -92,7 +92,7 @@ impl<'a> Annotations<'a> {
 
     /// Whether there is an annotation of the contract besides the record, which is only information.
     #[must_use]
-    pub fn say_anything(&self) -> bool {
+    pub fn has_requests(&self) -> bool {
         self.ours().any(|(key, _)| key != RECORD_KEY)
     }
 

@@ -71,7 +71,7 @@ impl WorkloadKind {
     /// Whether a changed secret may restart it. The next run of a Job or `CronJob` reads the new value anyway, and
     /// Reloader would run finished Jobs again.
     #[must_use]
-    pub fn restarts(self) -> bool {
+    pub fn is_restartable(self) -> bool {
         !matches!(self, Self::Job | Self::CronJob)
     }
 }

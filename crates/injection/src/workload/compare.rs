@@ -111,7 +111,7 @@ impl<'r, 'a> WorkloadUpdate<'r, 'a> {
             && !adopts_copies
             && old_template.is_some_and(|old| update.keeps_template(old, &old_record))
         {
-            update.scope = ChangeScope::Neither;
+            update.scope = ChangeScope::Unchanged;
         }
         Some(update)
     }

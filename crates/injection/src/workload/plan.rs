@@ -57,7 +57,7 @@ impl WorkloadUpdate<'_, '_> {
         template: TemplatePolicy<'_>,
     ) -> Result<WorkloadPlan, Vec<PlanError>> {
         // Annotations that cannot be inherited are rejected by `check_inherited`; other callers change nothing.
-        let copies_stay = self.scope == ChangeScope::Neither || self.check_inherited().is_err();
+        let copies_stay = self.scope == ChangeScope::Unchanged || self.check_inherited().is_err();
         let (annotations, copied) = if copies_stay {
             let copied = &self.recorded.copied;
             (self.preserve(copied), copied.clone())
@@ -106,7 +106,7 @@ impl WorkloadUpdate<'_, '_> {
         template: TemplatePolicy<'_>,
     ) -> Result<TemplateUpdate, Vec<PlanError>> {
         let input = match (self.scope, template) {
-            (ChangeScope::Neither, _) | (_, TemplatePolicy::Preserve) => {
+            (ChangeScope::Unchanged, _) | (_, TemplatePolicy::Preserve) => {
                 return Ok(self.restored(&self.recorded));
             }
             (ChangeScope::Annotations | ChangeScope::Template, TemplatePolicy::Remove) => None,

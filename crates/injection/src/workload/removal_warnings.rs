@@ -11,7 +11,7 @@ use crate::workload::reconcile::{Removals, container};
 fn warning(from: RemovedFrom, mut names: Vec<String>) -> Option<Warning> {
     let more = names.len().saturating_sub(MAX_LISTED);
     names.truncate(MAX_LISTED);
-    (!names.is_empty()).then_some(Warning::TakenBack { from, names, more })
+    (!names.is_empty()).then_some(Warning::EntriesRemoved { from, names, more })
 }
 
 /// Warns about entries of a template's containers.

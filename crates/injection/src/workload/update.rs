@@ -15,7 +15,7 @@ pub enum ChangeScope {
     /// The template has other changes, so that its pods are replaced anyway.
     Template,
     /// The template is as it was.
-    Neither,
+    Unchanged,
 }
 
 /// A workload under review.

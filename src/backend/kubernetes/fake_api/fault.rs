@@ -24,5 +24,5 @@ pub enum ApiFault {
     /// Correct response after this delay.
     Slow(Duration),
     /// No response.
-    Never,
+    NoResponse,
 }

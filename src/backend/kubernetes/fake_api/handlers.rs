@@ -46,7 +46,7 @@ pub(super) async fn inject_fault(
             sleep(delay).await;
             next.run(request).await
         }
-        Some(ApiFault::Never) => std::future::pending().await,
+        Some(ApiFault::NoResponse) => std::future::pending().await,
         Some(fault) => responses::fault(fault).expect("other faults have a response"),
     }
 }

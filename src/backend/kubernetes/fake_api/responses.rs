@@ -14,7 +14,7 @@ use crate::backend::conformance::CANARY;
 /// Response of a fault; `None` for faults that are not a response.
 pub(super) fn fault(fault: ApiFault) -> Option<Response> {
     Some(match fault {
-        ApiFault::Slow(_) | ApiFault::Never => return None,
+        ApiFault::Slow(_) | ApiFault::NoResponse => return None,
         ApiFault::Status(code) => status(code, "Scripted", "secrets"),
         ApiFault::TooManyRequests(seconds) => {
             let mut response = status(429, "TooManyRequests", "secrets");

@@ -36,7 +36,7 @@ async fn burst_uses_few_connections_and_all_calls_get_a_response() {
 #[tokio::test]
 async fn callers_that_leave_release_their_permits() {
     let (api, backend) = limited().await;
-    api.always(Some(ApiFault::Never));
+    api.always(Some(ApiFault::NoResponse));
     let long_query = query("jobs", "db");
     let leaving = futures::future::join_all((0..100).map(|_| backend.bind(&long_query)));
     assert!(timeout(Duration::from_millis(300), leaving).await.is_err());

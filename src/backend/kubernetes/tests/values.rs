@@ -177,7 +177,7 @@ async fn lists_are_read_in_pages_of_metadata() {
 #[case(Some(ApiFault::TooManyRequests(1)), HealthState::Degraded)]
 #[case(Some(ApiFault::Status(500)), HealthState::Unhealthy)]
 #[case(Some(ApiFault::PageNotFound), HealthState::Unhealthy)]
-#[case(Some(ApiFault::Never), HealthState::Unhealthy)]
+#[case(Some(ApiFault::NoResponse), HealthState::Unhealthy)]
 #[tokio::test]
 async fn health_check_is_one_request(#[case] fault: Option<ApiFault>, #[case] state: HealthState) {
     let (api, backend) = fixture().await;

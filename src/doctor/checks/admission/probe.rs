@@ -39,7 +39,7 @@ pub struct AdmissionProbe {
 /// Sends the probe.
 pub async fn read(client: &Client, namespace: &str) -> AdmissionProbe {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let labels = lookup::look(namespaces.get_opt(namespace))
+    let labels = lookup::read_optional(namespaces.get_opt(namespace))
         .await
         .map(|found| found.metadata.labels.unwrap_or_default());
     let secret = format!("floe-secrets-doctor-{:08x}", fastrand::u32(..));

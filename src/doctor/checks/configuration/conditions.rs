@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, MutatingWebhook};
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::entries::fails_closed;
 use crate::doctor::installation::Installation;
 
@@ -62,11 +62,11 @@ fn missing_conditions(
         let message = format!(
             "{name} lacks the condition {list}: objects that ask for nothing are sent too, and refused while the webhook is away"
         );
-        Check::failure(Id::Conditions, message, fix)
+        Check::failure(CheckId::Conditions, message, fix)
     } else {
         let message =
             format!("{name} lacks the condition {list}: more is sent to the webhook than it needs");
-        Check::warning(Id::Conditions, message, fix)
+        Check::warning(CheckId::Conditions, message, fix)
     })
 }
 
@@ -83,7 +83,7 @@ fn additional_condition(
             "{this} names namespaceObject, which a webhook has not: every object is refused"
         );
         let fix = method.reinstall_command();
-        return Some(Check::failure(Id::Conditions, message, fix));
+        return Some(Check::failure(CheckId::Conditions, message, fix));
     }
     let field = unguarded_field(&condition.expression)?;
     let message = format!(

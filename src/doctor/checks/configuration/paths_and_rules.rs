@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, RuleWithOperations};
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 
 /// Evaluates an entry against the shipped one.
@@ -19,7 +19,7 @@ pub fn evaluate(
     let (path, shipped_path) = (path(entry), path(shipped));
     if !path.trim_end_matches('/').ends_with(shipped_path.as_str()) {
         let message = format!("{name} leads to {path:?} and not to {shipped_path}");
-        checks.push(Check::failure(Id::Entries, message, reinstall()));
+        checks.push(Check::failure(CheckId::Entries, message, reinstall()));
     }
     let (rules, shipped_rules) = (rules(entry), rules(shipped));
     let difference = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
@@ -28,11 +28,11 @@ pub fn evaluate(
     };
     if let Some(missing) = difference(&shipped_rules, &rules) {
         let message = format!("{name} is not sent {missing}");
-        checks.push(Check::failure(Id::Entries, message, reinstall()));
+        checks.push(Check::failure(CheckId::Entries, message, reinstall()));
     }
     if let Some(unexpected) = difference(&rules, &shipped_rules) {
         let message = format!("{name} is sent more than the webhook looks at: {unexpected}");
-        checks.push(Check::warning(Id::Entries, message, reinstall()));
+        checks.push(Check::warning(CheckId::Entries, message, reinstall()));
     }
     checks
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhook;
 
 use crate::defaults::ENABLED_LABEL;
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::entries::{NAME_LABEL, fails_closed, selects};
 use crate::doctor::installation::Installation;
 
@@ -32,7 +32,7 @@ pub fn evaluate(
 }
 
 fn warning(entry: &MutatingWebhook, message: &str, fix: String) -> Check {
-    Check::warning(Id::Policies, format!("{}: {message}", entry.name), fix)
+    Check::warning(CheckId::Policies, format!("{}: {message}", entry.name), fix)
 }
 
 fn failure_policy(
@@ -115,7 +115,7 @@ fn excluded_namespaces(entry: &MutatingWebhook, installation: &Installation) -> 
         included.join(" and ")
     );
     let fix = installation.install_method().reinstall_command();
-    Some(Check::failure(Id::Policies, message, fix))
+    Some(Check::failure(CheckId::Policies, message, fix))
 }
 
 /// Returns the labels of a namespace that an entry is meant for.

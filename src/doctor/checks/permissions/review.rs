@@ -100,7 +100,7 @@ async fn review_all(
         };
         PermissionAnswer {
             permission,
-            allowed: allowed.map_err(|error| lookup::said(&error)),
+            allowed: allowed.map_err(|error| lookup::describe_error(&error)),
         }
     });
     stream::iter(reviews)

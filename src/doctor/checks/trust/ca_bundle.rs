@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhook;
 
 use super::commands::{publish_command, renew_command};
-use crate::doctor::check::{Check, Id, or_ok};
+use crate::doctor::check::{Check, CheckId, or_ok};
 use crate::doctor::entries::bundle_pem;
 use crate::doctor::installation::Installation;
 use crate::tls::Bundle;
@@ -21,10 +21,10 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
     if problems.is_empty() && bundles.len() > 1 {
         let message = "the entries do not trust the same CA";
         let fix = publish_command(installation);
-        problems.push(Check::warning(Id::CaBundle, message, fix));
+        problems.push(Check::warning(CheckId::CaBundle, message, fix));
     }
     problems.extend(expired(installation));
-    or_ok(problems, Id::CaBundle, || {
+    or_ok(problems, CheckId::CaBundle, || {
         match bundles.first().copied().flatten() {
             Some(pem) => match Bundle::from_pem(pem).len() {
                 1 => "every entry trusts the same one CA".to_owned(),
@@ -39,7 +39,8 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
 
 /// Returns the problems of bundles that are missing or that have no readable certificate.
 fn unusable(installation: &Installation) -> Vec<Check> {
-    let failure = |message| Check::failure(Id::CaBundle, message, publish_command(installation));
+    let failure =
+        |message| Check::failure(CheckId::CaBundle, message, publish_command(installation));
     let is_missing =
         |entry: &MutatingWebhook| bundle_pem(entry).is_none() && entry.client_config.url.is_none();
     let is_unreadable = |entry: &MutatingWebhook| {
@@ -59,14 +60,14 @@ fn expired(installation: &Installation) -> Option<Check> {
     let is_expired = |entry: &MutatingWebhook| {
         bundle_pem(entry).is_some_and(|pem| {
             let bundle = Bundle::from_pem(pem);
-            let valid = Bundle::default().before(&bundle, usize::MAX, installation.now);
+            let valid = Bundle::default().prepend_to(&bundle, usize::MAX, installation.now);
             !bundle.is_empty() && valid.is_empty()
         })
     };
     let names = names_of(installation, is_expired)?;
     let message = format!("every CA in the caBundle of {names} has expired");
     let fix = renew_command(installation);
-    Some(Check::failure(Id::CaBundle, message, fix))
+    Some(Check::failure(CheckId::CaBundle, message, fix))
 }
 
 /// Lists the entries for which the predicate is true; `None` if there are none.

@@ -22,7 +22,7 @@ pub fn publish_command(installation: &Installation) -> String {
 /// Command that writes the CA of the Secret, or of a file if the Secret has none, into every entry.
 fn patch_command(installation: &Installation) -> String {
     let (namespace, configuration) = (&installation.namespace, &installation.configuration_name);
-    let certificates = installation.secret_certificates.there();
+    let certificates = installation.secret_certificates.found();
     let ca = if certificates.is_some_and(|certificates| !certificates.ca.is_empty()) {
         format!(
             "$(kubectl -n {namespace} get secret {} -o jsonpath='{{.data.ca\\.crt}}')",

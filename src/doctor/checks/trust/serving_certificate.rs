@@ -1,7 +1,7 @@
 //! Checks the names and the validity period of the serving certificate.
 
 use super::commands::{create_secret_command, renew_command};
-use crate::doctor::check::{Check, Id, or_ok};
+use crate::doctor::check::{Check, CheckId, or_ok};
 use crate::doctor::installation::{CertificateSource, Installation};
 use crate::tls::Leaf;
 
@@ -18,7 +18,7 @@ pub fn evaluate(installation: &Installation, leaf: &Leaf) -> Vec<Check> {
         .into_iter()
         .chain(validity(installation, leaf, &hosts))
         .collect();
-    or_ok(problems, Id::Certificate, || {
+    or_ok(problems, CheckId::Certificate, || {
         let remaining = leaf.not_after.as_second() - installation.now.as_second();
         let hosts = hosts.join(", ");
         format!("for {hosts}, valid for {} more", duration(remaining))
@@ -46,7 +46,7 @@ fn names(installation: &Installation, leaf: &Leaf, hosts: &[String]) -> Option<C
             installation.install_method().reinstall_command()
         }
     };
-    Some(Check::failure(Id::Certificate, message, fix))
+    Some(Check::failure(CheckId::Certificate, message, fix))
 }
 
 fn validity(installation: &Installation, leaf: &Leaf, hosts: &[String]) -> Option<Check> {
@@ -60,14 +60,14 @@ fn validity(installation: &Installation, leaf: &Leaf, hosts: &[String]) -> Optio
             hosts.join(", ")
         );
         let fix = renew_command(installation);
-        Some(Check::failure(Id::Certificate, message, fix))
+        Some(Check::failure(CheckId::Certificate, message, fix))
     } else if now < begin {
         let message = format!(
             "the certificate is not valid before {}: clocks differ",
             leaf.not_before
         );
         let fix = renew_command(installation);
-        Some(Check::failure(Id::Certificate, message, fix))
+        Some(Check::failure(CheckId::Certificate, message, fix))
     } else if remaining < EXPIRES_SOON.min((end - begin) / 4) {
         let message = format!(
             "the certificate expires in {}, at {}, and was not renewed",
@@ -75,7 +75,7 @@ fn validity(installation: &Installation, leaf: &Leaf, hosts: &[String]) -> Optio
             leaf.not_after
         );
         let fix = renew_command(installation);
-        Some(Check::warning(Id::Certificate, message, fix))
+        Some(Check::warning(CheckId::Certificate, message, fix))
     } else {
         None
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::replicas::evaluate_replicas;
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::Lookup;
 
@@ -15,11 +15,11 @@ const MAX_LEASE_SKEW: i64 = 30;
 /// replica left to renew it.
 pub fn evaluate(installation: &Installation) -> Check {
     if let Lookup::Unknown(reason) = &installation.deployments {
-        return Check::unchecked(Id::Controller, reason.clone());
+        return Check::unchecked(CheckId::Controller, reason.clone());
     }
     let Some(deployment) = installation.deployment("controller") else {
         return Check::ok(
-            Id::Controller,
+            CheckId::Controller,
             "not installed: no drift scan, no retries of refused pods, no self-managed certificates",
         );
     };
@@ -31,17 +31,17 @@ pub fn evaluate(installation: &Installation) -> Check {
                 installation.lease_name()
             );
             let fix = installation.install_method().reinstall_command();
-            return Check::warning(Id::Controller, message, fix);
+            return Check::warning(CheckId::Controller, message, fix);
         }
-        Lookup::Unknown(reason) => return Check::unchecked(Id::Controller, reason.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(CheckId::Controller, reason.clone()),
     };
-    let replicas = evaluate_replicas(Id::Controller, deployment, installation);
+    let replicas = evaluate_replicas(CheckId::Controller, deployment, installation);
     if replicas.fix.is_some() {
         return replicas;
     }
     match leader(installation, lease) {
         Ok(leader) => Check::ok(
-            Id::Controller,
+            CheckId::Controller,
             format!("{}; {leader} leads", replicas.message),
         ),
         Err(message) => {
@@ -49,7 +49,7 @@ pub fn evaluate(installation: &Installation) -> Check {
                 "kubectl -n {} logs -l app.kubernetes.io/component=controller --tail=50",
                 installation.namespace
             );
-            Check::warning(Id::Controller, message, fix)
+            Check::warning(CheckId::Controller, message, fix)
         }
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::replicas::desired_replicas;
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::{Installation, includes, name, pod_labels};
 use crate::kubernetes::Lookup;
 
@@ -12,10 +12,15 @@ pub fn evaluate(installation: &Installation) -> Check {
     let budgets = match &installation.budgets {
         Lookup::Found(budgets) => budgets.as_slice(),
         Lookup::NotFound => &[],
-        Lookup::Unknown(reason) => return Check::unchecked(Id::DisruptionBudget, reason.clone()),
+        Lookup::Unknown(reason) => {
+            return Check::unchecked(CheckId::DisruptionBudget, reason.clone());
+        }
     };
     let Some(deployment) = installation.deployment("webhook") else {
-        return Check::unchecked(Id::DisruptionBudget, "there is no Deployment to protect");
+        return Check::unchecked(
+            CheckId::DisruptionBudget,
+            "there is no Deployment to protect",
+        );
     };
     let reinstall = || installation.install_method().reinstall_command();
     let labels = pod_labels(deployment).cloned().unwrap_or_default();
@@ -29,9 +34,9 @@ pub fn evaluate(installation: &Installation) -> Check {
     let Some(budget) = budgets.iter().find(covers) else {
         return if desired_replicas(deployment) > 1 {
             let message = "none: a drain may take all replicas at once";
-            Check::warning(Id::DisruptionBudget, message, reinstall())
+            Check::warning(CheckId::DisruptionBudget, message, reinstall())
         } else {
-            Check::ok(Id::DisruptionBudget, "none, for one replica")
+            Check::ok(CheckId::DisruptionBudget, "none, for one replica")
         };
     };
     let name = name(&budget.metadata);
@@ -41,9 +46,12 @@ pub fn evaluate(installation: &Installation) -> Check {
         let message = format!(
             "PodDisruptionBudget {name} allows no disruption although all replicas are healthy: no node can be drained"
         );
-        return Check::warning(Id::DisruptionBudget, message, reinstall());
+        return Check::warning(CheckId::DisruptionBudget, message, reinstall());
     }
-    Check::ok(Id::DisruptionBudget, format!("PodDisruptionBudget {name}"))
+    Check::ok(
+        CheckId::DisruptionBudget,
+        format!("PodDisruptionBudget {name}"),
+    )
 }
 
 #[cfg(test)]

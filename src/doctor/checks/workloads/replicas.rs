@@ -2,34 +2,38 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::{Installation, name};
 use crate::kubernetes::Lookup;
 
 /// Evaluates the replicas of the webhook.
 pub fn evaluate(installation: &Installation) -> Check {
     if let Lookup::Unknown(reason) = &installation.deployments {
-        return Check::unchecked(Id::Deployment, reason.clone());
+        return Check::unchecked(CheckId::Deployment, reason.clone());
     }
     if let Some(deployment) = installation.deployment("webhook") {
-        return evaluate_replicas(Id::Deployment, deployment, installation);
+        return evaluate_replicas(CheckId::Deployment, deployment, installation);
     }
     if installation.service_name.is_none() {
-        return Check::ok(Id::Deployment, "none: the webhook runs elsewhere");
+        return Check::ok(CheckId::Deployment, "none: the webhook runs elsewhere");
     }
     let message = format!(
         "no Deployment of the webhook in namespace {}",
         installation.namespace
     );
     let fix = installation.install_method().reinstall_command();
-    Check::failure(Id::Deployment, message, fix)
+    Check::failure(CheckId::Deployment, message, fix)
 }
 
 /// Evaluates the replicas of the webhook or of the controller. Admission does not depend on the controller, so its
 /// problems are warnings.
-pub fn evaluate_replicas(id: Id, deployment: &Deployment, installation: &Installation) -> Check {
-    let is_webhook = id == Id::Deployment;
-    let problem: fn(Id, String, String) -> Check = if is_webhook {
+pub fn evaluate_replicas(
+    id: CheckId,
+    deployment: &Deployment,
+    installation: &Installation,
+) -> Check {
+    let is_webhook = id == CheckId::Deployment;
+    let problem: fn(CheckId, String, String) -> Check = if is_webhook {
         Check::failure
     } else {
         Check::warning

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::doctor::check::{Check, Id};
+use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::{Installation, container, includes, name};
 use crate::kubernetes::Lookup;
 
@@ -17,7 +17,7 @@ pub fn evaluate(installation: &Installation) -> Check {
     let count = match &installation.deployments {
         Lookup::Found(deployments) => deployments.len(),
         Lookup::NotFound => 0,
-        Lookup::Unknown(reason) => return Check::unchecked(Id::Versions, reason.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(CheckId::Versions, reason.clone()),
     };
     let namespace = &installation.namespace;
     let components: Vec<&Deployment> = ["webhook", "controller"]
@@ -26,7 +26,7 @@ pub fn evaluate(installation: &Installation) -> Check {
         .collect();
     let Some(first) = components.first() else {
         let message = format!("none of the {count} Deployments of {namespace} is ours");
-        return Check::unchecked(Id::Versions, message);
+        return Check::unchecked(CheckId::Versions, message);
     };
     let images: BTreeSet<&str> = components
         .iter()
@@ -44,7 +44,7 @@ pub fn evaluate(installation: &Installation) -> Check {
             "kubectl -n {namespace} rollout status deployment {}",
             name(&first.metadata)
         );
-        return Check::warning(Id::Versions, message, fix);
+        return Check::warning(CheckId::Versions, message, fix);
     }
     let versions = labelled_versions(&components);
     if versions.iter().any(|version| *version != PROGRAM_VERSION) {
@@ -53,10 +53,10 @@ pub fn evaluate(installation: &Installation) -> Check {
             list(&versions)
         );
         let fix = installation.install_method().reinstall_command();
-        return Check::warning(Id::Versions, message, fix);
+        return Check::warning(CheckId::Versions, message, fix);
     }
     Check::ok(
-        Id::Versions,
+        CheckId::Versions,
         format!("{} ({})", list(&versions), list(&images)),
     )
 }
@@ -80,7 +80,7 @@ fn running_images(installation: &Installation) -> BTreeSet<&str> {
             .as_ref()
             .is_some_and(|labels| includes(labels, installation.selector()))
     };
-    let pods = installation.pods.there().into_iter().flatten();
+    let pods = installation.pods.found().into_iter().flatten();
     pods.filter(is_selected)
         .filter_map(|pod| pod.spec.as_ref()?.containers.first()?.image.as_deref())
         .collect()

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 /// Handles a review, with the log line that `serve` writes by default, discarded.
 fn handle_reviews(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
-    tracing::subscriber::set_global_default(subscriber).expect("a first item");
+    tracing::subscriber::set_global_default(subscriber).expect("the first global subscriber");
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()

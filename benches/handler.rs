@@ -30,5 +30,5 @@ fn answered(bencher: Bencher<'_, '_>, body: &[u8]) {
         .build()
         .expect("a runtime");
     let handler = runtime.block_on(review::handler());
-    bencher.bench_local(|| runtime.block_on(review::answer(&handler, black_box(body))));
+    bencher.bench_local(|| runtime.block_on(review::respond(&handler, black_box(body))));
 }

@@ -35,17 +35,17 @@ fn main() -> ExitCode {
                 black_box(pod::skips(black_box(&indifferent)));
             }
         }
-        ("handler-injected", Ok(times)) => response(&review::asking(), times),
-        ("handler-skipped", Ok(times)) => response(&review::indifferent(), times),
+        ("handler-injected", Ok(times)) => handle_reviews(&review::asking(), times),
+        ("handler-skipped", Ok(times)) => handle_reviews(&review::indifferent(), times),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
 }
 
 /// Handles a review, with the log line that `serve` writes by default, discarded.
-fn response(review: &[u8], times: u32) {
+fn handle_reviews(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
-    tracing::subscriber::set_global_default(subscriber).expect("a first item");
+    tracing::subscriber::set_global_default(subscriber).expect("the first global subscriber");
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,7 +53,7 @@ fn response(review: &[u8], times: u32) {
     runtime.block_on(async {
         let handler = review::handler().await;
         for _ in 0..times {
-            black_box(review::answer(&handler, black_box(review)).await);
+            black_box(review::respond(&handler, black_box(review)).await);
         }
     });
 }

@@ -93,7 +93,7 @@ pub async fn handler() -> Handler {
     let handler = Handler::new(pipeline, AdmissionMetrics::register(&mut registry));
     // The first review fills the cache.
     assert!(
-        answer(&handler, &asking()).await > 500,
+        respond(&handler, &asking()).await > 500,
         "the pod is injected"
     );
     handler
@@ -103,14 +103,14 @@ pub async fn handler() -> Handler {
 ///
 /// # Panics
 /// If the bytes are not a review.
-pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
+pub async fn respond(handler: &Handler, body: &[u8]) -> usize {
     let received = Received::in_process(Some("timeout=5s"));
-    let answer = handler
-        .handle(Surface::Pods, received, body, Span::off())
+    let response = handler
+        .answer(Surface::Pods, received, body, Span::off())
         .await
         .expect("a review");
-    assert!(answer.response.allowed, "{:?}", answer.response.status);
-    answer.to_json().len()
+    assert!(response.response.allowed, "{:?}", response.response.status);
+    response.to_json().len()
 }
 
 /// Reader without any defaults.

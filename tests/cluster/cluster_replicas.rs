@@ -27,8 +27,8 @@ use testbed::namespace::Identity;
 use testbed::objects::{collection, path, send};
 use testbed::{print_line, wait_for};
 
-/// Namespace of the installed webhook.
-const WEBHOOK_NAMESPACE: &str = "floe-secrets-webhook";
+/// Namespace and Deployment of the installed webhook.
+const INSTALLATION: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 const RATE: u32 = 200;
 /// Concurrent hostile reviews for each replica, their duration, and the honest creates.
@@ -40,15 +40,15 @@ const FLOOD_SECONDS: usize = 10;
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 fn deployment(name: &str) -> String {
-    format!("/apis/apps/v1/namespaces/{WEBHOOK_NAMESPACE}/deployments/{name}")
+    format!("/apis/apps/v1/namespaces/{INSTALLATION}/deployments/{name}")
 }
 
 fn lease() -> String {
-    format!("/apis/coordination.k8s.io/v1/namespaces/{WEBHOOK_NAMESPACE}/leases/{CONTROLLER}")
+    format!("/apis/coordination.k8s.io/v1/namespaces/{INSTALLATION}/leases/{CONTROLLER}")
 }
 
 fn pod_path(pod: &str) -> String {
-    format!("/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods/{pod}")
+    format!("/api/v1/namespaces/{INSTALLATION}/pods/{pod}")
 }
 
 fn name(object: &Value) -> String {
@@ -104,9 +104,7 @@ impl Fixture {
         };
         let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
         self.cluster
-            .items(&format!(
-                "/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods?{query}"
-            ))
+            .items(&format!("/api/v1/namespaces/{INSTALLATION}/pods?{query}"))
             .await
     }
 
@@ -133,40 +131,34 @@ impl Fixture {
     async fn scale(&self, replicas: usize) {
         self.cluster
             .patch(
-                &deployment(WEBHOOK_NAMESPACE),
+                &deployment(INSTALLATION),
                 &json!({"spec": {"replicas": replicas}}),
             )
             .await;
-        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::new())
-            .await;
+        self.settled(INSTALLATION, replicas, &BTreeSet::new()).await;
     }
 
     async fn rolling_restart(&self, replicas: usize) {
-        let before = self
-            .pods(WEBHOOK_NAMESPACE)
-            .await
-            .iter()
-            .map(name)
-            .collect();
+        let before = self.pods(INSTALLATION).await.iter().map(name).collect();
         let when = format!("{:?}", Instant::now());
         let template =
             json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
         self.cluster
             .patch(
-                &deployment(WEBHOOK_NAMESPACE),
+                &deployment(INSTALLATION),
                 &json!({"spec": {"template": template}}),
             )
             .await;
-        self.settled(WEBHOOK_NAMESPACE, replicas, &before).await;
+        self.settled(INSTALLATION, replicas, &before).await;
     }
 
     /// SIGTERM, as for an eviction or a drain.
     async fn end_one(&self, replicas: usize) {
-        let one = name(&self.pods(WEBHOOK_NAMESPACE).await[0]);
+        let one = name(&self.pods(INSTALLATION).await[0]);
         send(&self.cluster.client, Method::DELETE, &pod_path(&one), None)
             .await
             .object();
-        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::from([one]))
+        self.settled(INSTALLATION, replicas, &BTreeSet::from([one]))
             .await;
     }
 
@@ -255,12 +247,7 @@ impl Fixture {
     /// creates.
     async fn injects_under_hostile_reviews(&self) -> (usize, String) {
         let ca = self.ca().await;
-        let before: u64 = self
-            .pods(WEBHOOK_NAMESPACE)
-            .await
-            .iter()
-            .map(restarts)
-            .sum();
+        let before: u64 = self.pods(INSTALLATION).await.iter().map(restarts).sum();
         let mut generator = Generator::new(5);
         let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
         worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
@@ -271,7 +258,7 @@ impl Fixture {
         let mut answered = 0;
         for second in 0..ATTACK_SECONDS {
             tick.tick().await;
-            let pods = self.pods(WEBHOOK_NAMESPACE).await;
+            let pods = self.pods(INSTALLATION).await;
             let addresses = pods
                 .iter()
                 .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
@@ -294,7 +281,7 @@ impl Fixture {
         }
         let report = stream.stop().await;
         report.injects_all();
-        let pods = self.pods(WEBHOOK_NAMESPACE).await;
+        let pods = self.pods(INSTALLATION).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -309,7 +296,7 @@ impl Fixture {
     async fn injects_under_floods(&self) -> Vec<String> {
         let ca = self.ca().await;
         let source = self.node_address().await;
-        let pods = self.pods(WEBHOOK_NAMESPACE).await;
+        let pods = self.pods(INSTALLATION).await;
         let before: u64 = pods.iter().map(restarts).sum();
         let addresses: Vec<IpAddr> = pods
             .iter()
@@ -352,7 +339,7 @@ impl Fixture {
                 report.summary()
             ));
         }
-        let pods = self.pods(WEBHOOK_NAMESPACE).await;
+        let pods = self.pods(INSTALLATION).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -454,7 +441,7 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
 
         // A request that is cut off is rejected by the API server with an error; later ones are not.
         let stream = fixture.stream();
-        let victim = name(&fixture.pods(WEBHOOK_NAMESPACE).await[0]);
+        let victim = name(&fixture.pods(INSTALLATION).await[0]);
         let before = restarts(&fixture.cluster.get(&pod_path(&victim)).await.object());
         fixture.kill(&victim).await;
         let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());

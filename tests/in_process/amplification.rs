@@ -155,17 +155,17 @@ impl Fixtures {
     fn check(&self, hostile: &HostileReview, timed: bool) -> Cost {
         let costs = self.fixtures.iter().map(|fixture| {
             let mut cost = self.cost(fixture, hostile);
-            let mut max_of = MAX_TIME;
+            let mut limit = MAX_TIME;
             for _ in 0..MAX_TRIES {
-                if timed && cost.time > max_of {
+                if timed && cost.time > limit {
                     // Retried at once: the speed of a shared machine changes by the second.
                     cost.time = self.cost(fixture, hostile).time;
-                    max_of = scaled_to_this_machine(MAX_TIME);
+                    limit = scaled_to_this_machine(MAX_TIME);
                 }
             }
             assert!(
-                !timed || cost.time <= max_of,
-                "{}: {:?} of processor time, not {max_of:?}",
+                !timed || cost.time <= limit,
+                "{}: {:?} of processor time, not {limit:?}",
                 hostile.description,
                 cost.time
             );
@@ -244,19 +244,19 @@ fn ten_thousand_hostile_reviews_stay_within_limits() {
         let cost = fixtures.check(&hostile, true);
         print_cost(&hostile.description, cost);
     }
-    let (mut generator, mut max_of, mut worst) =
+    let (mut generator, mut highest, mut worst) =
         (Generator::new(2), Cost::default(), String::new());
     for number in 0..REVIEWS {
         let hostile = generator.next();
         let cost = fixtures.check(&hostile, true);
-        if cost.time > max_of.time {
+        if cost.time > highest.time {
             worst.clear();
             write!(worst, "number {number}, {}", hostile.description).ok();
         }
-        max_of = max_of.max_of(cost);
+        highest = highest.max_of(cost);
     }
     print_cost(
         &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
-        max_of,
+        highest,
     );
 }

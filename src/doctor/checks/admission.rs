@@ -41,10 +41,10 @@ pub fn evaluate(installation: &Installation, probe: &AdmissionProbe) -> Check {
                  nobody answered and failurePolicy is Ignore"
             );
             let fix = installation.install_method().reinstall_command();
-            Check::failure(Id::Admission, message, fix)
+            Check::failure(CheckId::Admission, message, fix)
         }
         ProbeResponse::NoResponse => {
-            Check::unchecked(Id::Admission, "the API server did not answer in time")
+            Check::unchecked(CheckId::Admission, "the API server did not answer in time")
                 .with_fix("kubectl get --raw /readyz?verbose")
         }
     }

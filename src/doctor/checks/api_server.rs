@@ -49,9 +49,8 @@ async fn read_version(client: &Client, clock: fn() -> Timestamp) -> Result<ApiSe
         .map_err(|error| error.to_string())?;
     let response = client.send(request).await.map_err(|error| match error {
         kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
-        error => {
-            proxy::proxy_problem(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned())
-        }
+        error => proxy::proxy_problem(&error)
+            .unwrap_or_else(|| "the API server cannot be reached".to_owned()),
     })?;
     let date = http_date(&response);
     let status = response.status();

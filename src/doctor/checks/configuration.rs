@@ -98,7 +98,7 @@ fn similar_configurations(similar: &[SimilarConfiguration]) -> Vec<Check> {
             "kubectl get mutatingwebhookconfiguration {} -o yaml",
             labelled.join(" ")
         );
-        checks.push(Check::warning(Id::Configuration, message, fix));
+        checks.push(Check::warning(CheckId::Configuration, message, fix));
     }
     checks
 }
@@ -117,7 +117,7 @@ fn missing_entries(installation: &Installation) -> Vec<Check> {
         missing.join(", ")
     );
     let fix = installation.install_method().reinstall_command();
-    vec![Check::failure(Id::Entries, message, fix)]
+    vec![Check::failure(CheckId::Entries, message, fix)]
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
         let [problem]: [Check; 1] = problems.try_into().expect("one");
         assert_eq!(
             (problem.check, problem.status),
-            (Id::Entries, Status::Failure)
+            (CheckId::Entries, Status::Failure)
         );
         assert!(
             problem

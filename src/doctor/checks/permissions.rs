@@ -56,7 +56,7 @@ fn account_permissions(
     let fix = installation.install_method().reinstall_command();
     // cert-manager's objects are only read for log messages.
     let is_needed = |permission: &&Permission| permission.group != cert_manager::GROUP;
-    if id == Id::WebhookPermissions && denied.iter().any(is_needed) {
+    if id == CheckId::WebhookPermissions && denied.iter().any(is_needed) {
         Check::failure(id, message, fix)
     } else {
         Check::warning(id, message, fix)
@@ -67,12 +67,12 @@ fn account_permissions(
 pub fn caller_permissions(review: &PermissionReview) -> Check {
     let user = review.user.as_deref().unwrap_or("you");
     if let Some(error) = first_error(&review.caller) {
-        return Check::unchecked(Id::CallerPermissions, error);
+        return Check::unchecked(CheckId::CallerPermissions, error);
     }
     let denied = denied(&review.caller);
     if denied.is_empty() {
         return Check::ok(
-            Id::CallerPermissions,
+            CheckId::CallerPermissions,
             format!("{user} may look at everything that is looked at here"),
         );
     }
@@ -80,7 +80,7 @@ pub fn caller_permissions(review: &PermissionReview) -> Check {
         "{user} may not {}; what needs it is not checked",
         describe(&denied)
     );
-    Check::unchecked(Id::CallerPermissions, message).with_fix(grant_command(user, &denied))
+    Check::unchecked(CheckId::CallerPermissions, message).with_fix(grant_command(user, &denied))
 }
 
 /// Command with which an administrator grants exactly these permissions.

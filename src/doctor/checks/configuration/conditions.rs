@@ -92,7 +92,7 @@ fn additional_condition(
         field.replace('.', ".?")
     );
     let fix = method.upgrade_command("--values values.yaml");
-    Some(Check::warning(Id::Conditions, message, fix))
+    Some(Check::warning(CheckId::Conditions, message, fix))
 }
 
 /// Finds a field that is reached through another field without `?` or `has(…)`. The result is a warning for a person to

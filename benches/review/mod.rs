@@ -106,7 +106,7 @@ pub async fn handler() -> Handler {
 pub async fn respond(handler: &Handler, body: &[u8]) -> usize {
     let received = Received::in_process(Some("timeout=5s"));
     let response = handler
-        .answer(Surface::Pods, received, body, Span::off())
+        .handle(Surface::Pods, received, body, Span::off())
         .await
         .expect("a review");
     assert!(response.response.allowed, "{:?}", response.response.status);

@@ -87,7 +87,7 @@ drift        not checked   not asked for
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();
-        json(&checks, false, &mut out).unwrap();
+        write_json(&checks, false, &mut out).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = json!({
             "version": env!("CARGO_PKG_VERSION"), "healthy": false,

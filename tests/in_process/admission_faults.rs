@@ -155,7 +155,7 @@ const INVALID_DATA: ExpectedError = ExpectedError {
 #[case::broken_off(Some(ApiFault::BrokenOff), UNAVAILABLE)]
 #[case::another_secret(Some(ApiFault::OtherObject), UNREADABLE)]
 #[case::endless(Some(ApiFault::Endless), UNREADABLE)]
-#[case::silent(Some(ApiFault::Never), DEADLINE)]
+#[case::silent(Some(ApiFault::NoResponse), DEADLINE)]
 #[tokio::test]
 async fn each_fault_has_its_decision_in_time(
     #[case] fault: Option<ApiFault>,
@@ -308,7 +308,7 @@ async fn certain_errors_are_reported_before_uncertain_ones() {
         ApiFault::Status(403),
         ApiFault::Status(500),
         ApiFault::Garbage,
-        ApiFault::Never,
+        ApiFault::NoResponse,
     ] {
         fixture.api.about("failing", fault);
         let response = fixture.ask("failing, gone", "1s").await.response();
@@ -339,7 +339,7 @@ async fn refusal_precedes_fault_and_all_causes_are_reported() {
 #[tokio::test]
 async fn disconnected_caller_cancels_its_work() {
     let fixture = Fixture::new(&[]).await;
-    fixture.api.always(Some(ApiFault::Never));
+    fixture.api.always(Some(ApiFault::NoResponse));
     let mut connections = Vec::new();
     for at in 0..5 {
         let body = review(&asking(&format!("secret-{at}"))).to_string();
@@ -367,7 +367,7 @@ async fn hanging_reviews_block_no_others() {
     let fixture = Fixture::new(&[]).await;
     fixture.api.put("jobs", "known", &[]);
     assert_eq!(fixture.ask("known", "5s").await.response()["allowed"], true);
-    fixture.api.always(Some(ApiFault::Never));
+    fixture.api.always(Some(ApiFault::NoResponse));
     let hanging =
         join_all((0..200).map(async |at| fixture.ask(&format!("secret-{at}"), "10s").await));
     let quick = async {

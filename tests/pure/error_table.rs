@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use floe_secrets_webhook::admission::authorize::{Authorizer, SecretUse};
 use floe_secrets_webhook::admission::error::ForbiddenSecret;
 use floe_secrets_webhook::admission::error::{AdmissionError, AdmissionErrorKind};
-use floe_secrets_webhook::admission::event::Reason;
+use floe_secrets_webhook::admission::event::DecisionReason;
 use floe_secrets_webhook::admission::policy::{OnUnavailable, Policy};
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::ErrorKind;

@@ -70,7 +70,7 @@ fn router(limits: &BodyLimits, release: &Arc<Notify>, held: &Arc<AtomicUsize>) -
         release.notified().await;
         "held"
     };
-    let answer_large = async move || match large.answer(vec![b'x'; 4 * MIB]) {
+    let answer_large = async move || match large.hold_response(vec![b'x'; 4 * MIB]) {
         Ok(bytes) => Response::new(Body::from(bytes)),
         Err(shed) => shed.into_response(),
     };

@@ -66,7 +66,11 @@ pub fn evaluate(installation: &Installation) -> Check {
                 "NetworkPolicy {policy} names who may reach the port, and the webhook is not told so \
                  (--trusted-callers=false): name/* is refused for everybody"
             );
-            Check::warning(CheckId::Callers, message, close_command(installation, false))
+            Check::warning(
+                CheckId::Callers,
+                message,
+                close_command(installation, false),
+            )
         }
         (limit, trusted) => {
             let host_network = limit == CallerLimit::HostNetwork;

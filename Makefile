@@ -45,7 +45,7 @@ check-generated:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --all-features --locked --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --all-features --locked --quiet
 	"$$(hack/tools/tools.sh path shfmt)" -i 2 -ci -d $(SCRIPTS)
 	"$$(hack/tools/tools.sh path shellcheck)" -x -P SCRIPTDIR $(SCRIPTS)
 	"$$(hack/cargo-tool.sh typos-cli 1.52.0 typos)"

@@ -11,7 +11,9 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+mod dns_label;
 mod error;
+#[cfg(feature = "cluster")]
 pub mod kubernetes;
 pub mod layers;
 pub mod limits;
@@ -30,6 +32,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+pub(crate) use dns_label::is_dns_label;
 pub use error::{BackendError, ErrorCause, ErrorKind, OptionalSecret};
 
 pub use injection::KeyQuery;

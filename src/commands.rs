@@ -1,22 +1,33 @@
 //! Subcommands: one file for each, with its arguments and its composition root.
 
+#[cfg(feature = "cluster")]
 mod controller;
+#[cfg(feature = "cluster")]
 mod doctor;
 mod inject;
+#[cfg(feature = "cluster")]
 mod process;
+#[cfg(feature = "cluster")]
 mod scan;
+#[cfg(feature = "cluster")]
 mod serve;
+#[cfg(feature = "cluster")]
 mod traces;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "cluster")]
 use self::controller::ControllerArgs;
+#[cfg(feature = "cluster")]
 use self::doctor::DoctorArgs;
 use self::inject::InjectArgs;
+#[cfg(feature = "cluster")]
 use self::scan::ScanArgs;
+#[cfg(feature = "cluster")]
 use self::serve::ServeArgs;
+#[cfg(feature = "cluster")]
 pub use self::serve::routes;
 
 /// Injects the secrets that pods request by name.
@@ -34,8 +45,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "cluster")]
     /// Serve the admission webhook.
     Serve(Box<ServeArgs>),
+    #[cfg(feature = "cluster")]
     /// Run the controller: the drift scan and retries of refused pods, by the replica that leads.
     ///
     /// Admission never depends on it. The drift scan runs `scan` at an interval and reports by a metric and Events.
@@ -46,6 +59,7 @@ enum Command {
     /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, nothing
     /// was printed; 2: the arguments or the input cannot be read.
     Inject(Box<InjectArgs>),
+    #[cfg(feature = "cluster")]
     /// Find pods and workloads that run without the secrets that they request.
     ///
     /// Finds pods and workloads that were created while the webhook was unavailable, or changed later by another
@@ -53,6 +67,7 @@ enum Command {
     /// Uses your own permissions (get and list on pods, workloads and their revisions) and reads no Secret. A long run
     /// reports its progress on stderr. Exit code 0: no findings; 1: findings; 2: not everything could be read.
     Scan(Box<ScanArgs>),
+    #[cfg(feature = "cluster")]
     /// Check an installation, and print how to fix its problems.
     ///
     /// Checks from outside, with your own permissions: the webhook configuration, the CA and the certificate, Service,
@@ -67,16 +82,20 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
+            #[cfg(feature = "cluster")]
             Command::Serve(args) => serve::run(*args, std::sync::Arc::new(jiff::Timestamp::now)),
+            #[cfg(feature = "cluster")]
             Command::Controller(args) => controller::run(*args),
             Command::Inject(args) => inject::run(*args),
+            #[cfg(feature = "cluster")]
             Command::Scan(args) => scan::run(*args),
+            #[cfg(feature = "cluster")]
             Command::Doctor(args) => doctor::run(*args, jiff::Timestamp::now),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cluster"))]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
@@ -134,6 +153,7 @@ mod tests {
         let parsed = |more: &[&str]| {
             let serve = ["floe-secrets-webhook", "serve", "--tls-secret", "tls"];
             match Cli::try_parse_from(serve.iter().chain(more)).ok()?.command {
+                #[cfg(feature = "cluster")]
                 Command::Serve(args) => Some(args.listener.worker_threads),
                 _ => None,
             }

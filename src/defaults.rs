@@ -10,6 +10,7 @@ mod applied;
 mod cache;
 mod cached_object;
 mod guarded;
+#[cfg(feature = "cluster")]
 mod kubernetes;
 mod object;
 
@@ -27,6 +28,7 @@ pub use cache::{MAX_STALE, TTL};
 pub use cached_object::{MAX_BYTES, oversize};
 pub use guarded::Guarded;
 pub use injection::ENABLED_LABEL;
+#[cfg(feature = "cluster")]
 pub use kubernetes::KubernetesDefaults;
 pub use object::{DefaultsObject, DefaultsReader};
 

@@ -34,7 +34,7 @@ pub(crate) struct DoctorRequest {
     pub(crate) webhook_namespace: String,
     /// Namespace of the probe's pod.
     pub(crate) namespace: String,
-    /// DoctorRequest a dry-run create of a pod.
+    /// Whether to request a dry-run create of a pod.
     pub(crate) probe: bool,
     /// Scan all pods and workloads.
     pub(crate) drift: bool,

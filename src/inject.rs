@@ -4,6 +4,7 @@
 
 mod argo;
 mod assume_exists;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod documents;
 mod encoding;
@@ -15,6 +16,8 @@ mod injector;
 mod input;
 mod kustomize;
 mod manifest_store;
+#[cfg(not(feature = "cluster"))]
+mod no_cluster;
 mod objects;
 mod output;
 mod partial_object;
@@ -31,10 +34,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::assume_exists::AssumeExists;
-use self::cluster::{Cluster, ClusterWithManifests};
+#[cfg(feature = "cluster")]
+use self::cluster::Cluster;
 use self::injector::Injector;
 use self::input::Input;
 use self::manifest_store::{ManifestStore, Purpose};
+#[cfg(not(feature = "cluster"))]
+use self::no_cluster::Cluster;
 use self::output::{PatchedDocuments, RewrittenDocuments};
 use self::pod_planner::PodPlanner;
 pub(crate) use self::reporter::InjectExitStatus;
@@ -176,7 +182,7 @@ async fn plan(
 
 /// Namespace of objects that name none.
 fn default_namespace(request: &InjectRequest, cluster: Option<&Cluster>) -> String {
-    let of_context = || cluster.map_or("default", |cluster| cluster.namespace.as_str());
+    let of_context = || cluster.map_or("default", |cluster| cluster.namespace());
     request
         .namespace
         .clone()
@@ -230,14 +236,7 @@ fn secret_source(
     unchecked: bool,
 ) -> (Source, Arc<dyn DefaultsReader>) {
     if let Some(cluster) = cluster {
-        let layered = Arc::new(ClusterWithManifests { cluster, manifests });
-        return (
-            Source {
-                binder: layered.clone(),
-                recent_names: Some(layered.clone()),
-            },
-            layered,
-        );
+        return cluster.source(manifests);
     }
     let source = if unchecked {
         Source {

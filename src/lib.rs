@@ -11,16 +11,27 @@
 //! 7. [`inject`], [`doctor`], [`controller`].
 //! 8. [`commands`]: one composition root for each subcommand.
 
+#![cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "offline commands use a part of the rooms")
+)]
+
 pub mod admission;
 pub mod backend;
 pub mod cli;
 pub mod commands;
+#[cfg(feature = "cluster")]
 pub mod controller;
 pub mod defaults;
+#[cfg(feature = "cluster")]
 pub mod doctor;
 pub mod inject;
+#[cfg(feature = "cluster")]
 pub mod kubernetes;
+#[cfg(feature = "cluster")]
 pub mod scan;
+#[cfg(feature = "cluster")]
 pub mod server;
 pub mod telemetry;
+#[cfg(feature = "cluster")]
 pub mod tls;

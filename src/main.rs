@@ -6,8 +6,14 @@ use clap::Parser as _;
 use floe_secrets_webhook::commands::Cli;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "cluster")]
+    install_crypto_provider();
+    Cli::parse().run()
+}
+
+#[cfg(feature = "cluster")]
+fn install_crypto_provider() {
     // The provider of the whole process has to be installed before the first TLS configuration is built.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok(), "nothing installs a provider before main");
-    Cli::parse().run()
 }

@@ -1,7 +1,11 @@
 //! Telemetry of the program: logs, metrics and traces.
 
+#[cfg(feature = "cluster")]
 pub mod console;
 pub mod error_chain;
+#[cfg(feature = "cluster")]
 pub mod logs;
 pub mod metrics;
+pub mod span;
+#[cfg(feature = "cluster")]
 pub mod traces;

@@ -18,7 +18,7 @@ use floe_secrets_webhook::backend::metrics::BackendMetrics;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::telemetry::metrics::PREFIX;
-use floe_secrets_webhook::telemetry::traces::Span;
+use floe_secrets_webhook::telemetry::span::Span;
 use injection::SecretSource;
 use prometheus_client::registry::Registry;
 use serde_json::json;

@@ -57,7 +57,7 @@ impl AdmissionError {
         }
     }
 
-    /// AdmissionErrorKind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
+    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
     /// own credentials over outages.
     #[must_use]
     pub fn kind(&self) -> AdmissionErrorKind {

@@ -19,7 +19,7 @@ use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, AdmissionRequest, Operation, SourceView, Unreadable};
 use super::surface::Surface;
 use crate::telemetry::error_chain::excerpt;
-use crate::telemetry::traces::Span;
+use crate::telemetry::span::Span;
 use injection::{CowStr, MetadataView, OwnerView, PodView, WorkloadView};
 
 /// Limits of fields that are logged and traced, in bytes. `generateName` and owner references are not validated before

@@ -18,7 +18,7 @@ use super::surface::Surface;
 use crate::backend::metrics::BackendResult;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::defaults::{AppliedDefaults, Defaults};
-use crate::telemetry::traces::Span;
+use crate::telemetry::span::Span;
 use injection::{
     self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest,
     InvalidAnnotation, KeyQuery, PodView, SecretId, SkipReason,

@@ -18,7 +18,7 @@ mod queries;
 
 pub use fixture::{CANARY, Fixture, InjectedFailure, leaks};
 
-/// Defines a module of tests: every clause of [`binder`](crate::backend::conformance::binder). The expression
+/// Defines a module of tests: every clause of [`binder`]. The expression
 /// `$fixture` is awaited once per clause.
 #[macro_export]
 macro_rules! binder_conformance {
@@ -33,7 +33,7 @@ macro_rules! binder_conformance {
     };
 }
 
-/// Defines a module of tests: every clause of [`backend`](crate::backend::conformance::backend).
+/// Defines a module of tests: every clause of [`mod@backend`].
 #[macro_export]
 macro_rules! backend_conformance {
     ($module:ident, $fixture:expr) => {

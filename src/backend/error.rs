@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BackendKind, BindQuery, MAX_KEY_BYTES, MAX_KEYS};
-use crate::kubernetes::ApiErrorKind;
 use injection::SecretName;
 
 /// Meaning of a failure for the caller. `PermissionError` of the floe spec is `PermissionDenied`; its `ConnectionError`
@@ -31,22 +30,6 @@ pub enum ErrorKind {
     Conflict,
     /// The secret has more keys than are read of one.
     TooManyKeys,
-}
-
-impl From<ApiErrorKind> for ErrorKind {
-    fn from(kind: ApiErrorKind) -> Self {
-        match kind {
-            ApiErrorKind::NotFound => Self::NotFound,
-            ApiErrorKind::Unauthenticated => Self::Unauthenticated,
-            ApiErrorKind::Forbidden => Self::PermissionDenied,
-            ApiErrorKind::Conflict => Self::Conflict,
-            ApiErrorKind::Invalid => Self::Invalid,
-            ApiErrorKind::RateLimited => Self::RateLimited,
-            // Gone: the snapshot of a list has expired; a new list succeeds.
-            ApiErrorKind::Unavailable | ApiErrorKind::Gone => Self::Unavailable,
-            ApiErrorKind::TooLong | ApiErrorKind::Unexpected => Self::Protocol,
-        }
-    }
 }
 
 impl ErrorKind {

@@ -37,7 +37,7 @@ use super::{
 };
 use injection::{SecretBinding, SecretKey, SecretName};
 
-pub(crate) use secret_path::is_dns_label;
+use super::dns_label::is_dns_label;
 
 /// Limit of the bytes that are read of one Secret: the API server stores at most 1 MiB of data, which is 1.4 MiB in
 /// base64.

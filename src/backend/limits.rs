@@ -216,9 +216,9 @@ mod tests {
 
     const READ: Duration = Duration::from_millis(20);
 
-    type Subject = Limited<Breaker<Arc<MemoryBackend>>>;
+    type LimitedBackend = Limited<Breaker<Arc<MemoryBackend>>>;
 
-    fn subject(settings: LimitSettings) -> (Subject, Arc<MemoryBackend>) {
+    fn subject(settings: LimitSettings) -> (LimitedBackend, Arc<MemoryBackend>) {
         let backend = Arc::new(MemoryBackend::new());
         backend.always(Some(Fault::Delay(READ)));
         let breaker = Breaker::new(Arc::clone(&backend), BreakerSettings::default());
@@ -229,7 +229,7 @@ mod tests {
         )
     }
 
-    async fn bind(limited: &Subject, namespace: &str, name: &str) -> ErrorKind {
+    async fn bind(limited: &LimitedBackend, namespace: &str, name: &str) -> ErrorKind {
         limited
             .bind(&query(namespace, name))
             .await

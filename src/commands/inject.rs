@@ -7,18 +7,16 @@ use std::process::ExitCode;
 use clap::Args;
 use injection::Sidecar;
 
-use crate::cli::{KubernetesArgs, SIDECARS};
+use crate::cli::SIDECARS;
 use crate::inject::{self, InjectRequest, ManifestFormat};
 
 #[derive(Debug, Args)]
 pub struct InjectArgs {
     #[command(flatten)]
     pub files: ManifestArgs,
-    /// Check against the cluster of the kubeconfig, with your own permissions.
-    #[arg(long)]
-    pub cluster: bool,
+    #[cfg(feature = "cluster")]
     #[command(flatten)]
-    pub kubernetes: KubernetesArgs,
+    pub cluster: ClusterArgs,
     /// Namespace of objects without one. Default: with --cluster that of the kubeconfig, otherwise `default`.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -42,6 +40,17 @@ pub struct InjectArgs {
     pub output: Option<ManifestFormat>,
 }
 
+/// The cluster to check against.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    /// Check against the cluster of the kubeconfig, with your own permissions.
+    #[arg(long)]
+    pub cluster: bool,
+    #[command(flatten)]
+    pub kubernetes: crate::cli::KubernetesArgs,
+}
+
 /// Manifests that are read.
 #[derive(Clone, Debug, Args)]
 pub struct ManifestArgs {
@@ -53,13 +62,20 @@ pub struct ManifestArgs {
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// Files and folders of Secrets (and Namespaces, ServiceAccounts) to check against. Values of Secrets are not used.
-    #[arg(long, value_name = "PATH", conflicts_with = "cluster")]
+    #[arg(long, value_name = "PATH")]
+    #[cfg_attr(feature = "cluster", arg(conflicts_with = "cluster"))]
     pub secrets: Vec<PathBuf>,
 }
 
 #[must_use]
 pub fn run(args: InjectArgs) -> ExitCode {
-    let cluster = args.cluster.then(|| args.kubernetes.settings(true));
+    #[cfg(feature = "cluster")]
+    let cluster = args
+        .cluster
+        .cluster
+        .then(|| args.cluster.kubernetes.settings(true));
+    #[cfg(not(feature = "cluster"))]
+    let cluster = None;
     let request = InjectRequest {
         filename: args.files.filename,
         recursive: args.files.recursive,

@@ -16,7 +16,8 @@ use crate::scan::{
     Task, Warned,
 };
 use crate::telemetry::error_chain::ErrorChain;
-use crate::telemetry::traces::{Span, Traces};
+use crate::telemetry::span::Span;
+use crate::telemetry::traces::Traces;
 
 /// Findings that the scan may be ahead of the Events about them.
 const FINDINGS_CAPACITY: usize = 64;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cached_object::CachedObject;
 use super::object::DefaultsReader;
-use crate::backend::kubernetes::is_dns_label;
+use crate::backend::is_dns_label;
 use crate::backend::layers::single_flight::{ReadRequest, ReadResult};
 use crate::backend::layers::stall_guard::{STALL_AFTER, StallGuard};
 use crate::backend::{BackendError, BackendKind, ErrorKind};

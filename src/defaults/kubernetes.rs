@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::object::{DefaultsObject, DefaultsReader};
-use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
+use crate::backend::is_dns_label;
+use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 use injection::{Annotations, CowStr, ENABLED_LABEL, PREFIX};
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::manifest_store::ManifestStore;
+use crate::admission::sources::Source;
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::layers::cached::RecentNames;
 use crate::backend::metrics::BackendMetrics;
@@ -22,7 +23,7 @@ use injection::SecretBinding;
 #[derive(Debug)]
 pub(super) struct Cluster {
     /// Namespace of the kubeconfig's context.
-    pub namespace: String,
+    namespace: String,
     binder: Arc<dyn SecretBinder>,
     backend: Arc<dyn SecretsBackend>,
     defaults: KubernetesDefaults,
@@ -48,6 +49,24 @@ impl Cluster {
             defaults: KubernetesDefaults(client),
             names: Mutex::default(),
         })
+    }
+
+    /// Namespace of the kubeconfig's context.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Binder of secrets and reader of defaults: the cluster, with what the manifests add to it.
+    pub(super) fn source(self, manifests: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
+        let layered = Arc::new(ClusterWithManifests {
+            cluster: self,
+            manifests,
+        });
+        let source = Source {
+            binder: layered.clone(),
+            recent_names: Some(layered.clone()),
+        };
+        (source, layered)
     }
 
     /// Lists the names in a namespace, for "did you mean". They are empty if the user may not list Secrets.

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use injection::Sidecar;
 
-use crate::kubernetes::ClientSettings;
+/// Connection to the cluster to check against. Builds without the feature `cluster` have none.
+#[cfg(feature = "cluster")]
+pub(crate) type ClusterSettings = crate::kubernetes::ClientSettings;
+#[cfg(not(feature = "cluster"))]
+pub(crate) type ClusterSettings = std::convert::Infallible;
 
 /// Format of printed manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +29,7 @@ pub(crate) struct InjectRequest {
     /// Files and folders of objects to check against.
     pub(crate) secrets: Vec<PathBuf>,
     /// Cluster to check against.
-    pub(crate) cluster: Option<ClientSettings>,
+    pub(crate) cluster: Option<ClusterSettings>,
     /// Namespace of objects that name none.
     pub(crate) namespace: Option<String>,
     /// Containers that get nothing unless an annotation names them.

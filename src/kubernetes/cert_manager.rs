@@ -1,6 +1,6 @@
 //! cert-manager's `Certificate`, `Issuer` and `ClusterIssuer`, as far as the webhook's own certificate needs them.
 //!
-//! [`read`] reads the certificate and its issuer, [`find_problem`] finds the problem that keeps the certificate from being
+//! [`read()`] reads the certificate and its issuer, [`find_problem`] finds the problem that keeps the certificate from being
 //! Ready. Serving never depends on either.
 
 mod objects;

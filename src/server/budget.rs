@@ -64,7 +64,7 @@ impl ByteClaim {
         match take(&self.budget.common) {
             Ok(permits) => add(&mut self.common, permits),
             Err(BudgetExceeded) if self.small => {
-                add(&mut self.reserve, take(&self.budget.reserve)?)
+                add(&mut self.reserve, take(&self.budget.reserve)?);
             }
             Err(BudgetExceeded) => return Err(BudgetExceeded),
         }

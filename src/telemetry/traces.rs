@@ -1,6 +1,6 @@
 //! Traces of admissions and of the controller's work, exported to a collector by OTLP.
 //!
-//! Traces are off unless a collector is configured; a [`Span`] that is off is an empty pointer. If the collector is
+//! Traces are off unless a collector is configured. If the collector is
 //! unavailable, slow, or rejects requests, spans are lost, but no caller waits for it ([`queue`]).
 //!
 //! docs/operations/LOGS.md lists the names of spans and attributes. Attributes have names of secrets, never their
@@ -20,7 +20,7 @@ use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
 };
-use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -30,13 +30,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::span::{AttributeValue, Span, SpanRecorder};
 use crate::telemetry::traces::metrics::TraceMetrics;
 
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use exporter::TraceError;
-
-/// Limit of a text attribute in bytes, because any caller of the port may send long names.
-const MAX_TEXT_BYTES: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub struct TraceSettings {
@@ -135,19 +133,16 @@ impl TraceRecorder {
             .tracer
             .build_with_context(self.tracer.span_builder(name).with_kind(kind), parent);
         // An unsampled span has no sampled children.
-        let recording = span.is_recording().then(|| {
-            Box::new(RecordingSpan {
+        if span.is_recording() {
+            Span::recorded(RecordingSpan {
                 span,
                 recorder: Arc::clone(self),
             })
-        });
-        Span(recording)
+        } else {
+            Span::off()
+        }
     }
 }
-
-/// Span that ends when it is dropped.
-#[derive(Debug, Default)]
-pub struct Span(Option<Box<RecordingSpan>>);
 
 #[derive(Debug)]
 struct RecordingSpan {
@@ -155,75 +150,28 @@ struct RecordingSpan {
     recorder: Arc<TraceRecorder>,
 }
 
-impl Span {
-    /// Creates a span that is not recorded.
-    #[must_use]
-    pub const fn off() -> Self {
-        Self(None)
+impl SpanRecorder for RecordingSpan {
+    fn client_span(&self, name: &'static str) -> Span {
+        let parent = Context::new().with_remote_span_context(self.span.span_context().clone());
+        self.recorder.start_span(name, SpanKind::Client, &parent)
     }
 
-    /// Whether the span is recorded. Otherwise, callers need not build texts for its attributes.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Starts a child span of a call to another service.
-    #[must_use]
-    pub fn client_span(&self, name: &'static str) -> Self {
-        let Some(recording) = &self.0 else {
-            return Self::off();
+    fn set(&mut self, key: &'static str, value: AttributeValue) {
+        let value: opentelemetry::Value = match value {
+            AttributeValue::Text(text) => text.into(),
+            AttributeValue::Static(text) => text.into(),
+            AttributeValue::Bool(value) => value.into(),
+            AttributeValue::I64(value) => value.into(),
         };
-        let parent = Context::new().with_remote_span_context(recording.span.span_context().clone());
-        recording
-            .recorder
-            .start_span(name, SpanKind::Client, &parent)
+        self.span.set_attribute(KeyValue::new(key, value));
     }
 
-    /// Sets a text attribute, shortened to [`MAX_TEXT_BYTES`]. An empty text sets nothing.
-    pub fn set_str(&mut self, key: &'static str, text: &str) {
-        if !text.is_empty() {
-            self.set(key, || {
-                text.get(..text.floor_char_boundary(MAX_TEXT_BYTES))
-                    .unwrap_or_default()
-                    .to_owned()
-                    .into()
-            });
-        }
+    fn set_error(&mut self, reason: &'static str) {
+        self.span.set_status(Status::error(reason));
     }
 
-    /// Sets a value of a fixed set.
-    pub fn set_static(&mut self, key: &'static str, value: &'static str) {
-        self.set(key, || value.into());
-    }
-
-    pub fn set_bool(&mut self, key: &'static str, value: bool) {
-        self.set(key, || value.into());
-    }
-
-    pub fn set_i64(&mut self, key: &'static str, value: i64) {
-        self.set(key, || value.into());
-    }
-
-    /// Marks the span as failed, for failures that need attention. The rejection of an invalid object is not a failure.
-    pub fn set_error(&mut self, reason: &'static str) {
-        if let Some(recording) = &mut self.0 {
-            recording.span.set_status(Status::error(reason));
-        }
-    }
-
-    /// ID of the trace as in logs: 32 hexadecimal digits.
-    #[must_use]
-    pub fn trace_id(&self) -> Option<String> {
-        self.0
-            .as_ref()
-            .map(|recording| recording.span.span_context().trace_id().to_string())
-    }
-
-    fn set(&mut self, key: &'static str, value: impl FnOnce() -> Value) {
-        if let Some(recording) = &mut self.0 {
-            recording.span.set_attribute(KeyValue::new(key, value()));
-        }
+    fn trace_id(&self) -> String {
+        self.span.span_context().trace_id().to_string()
     }
 }
 
@@ -282,7 +230,7 @@ mod tests {
 
     #[test]
     fn span_that_is_off_is_a_pointer_and_ignores_attributes() {
-        assert_eq!(size_of::<Span>(), size_of::<usize>());
+        assert_eq!(size_of::<Span>(), 2 * size_of::<usize>());
         let mut span = Traces::off().request("admission", &HeaderMap::new());
         span.set_str("a", "b");
         span.set_error("c");

@@ -249,7 +249,7 @@ impl Fixture {
         let ca = self.ca().await;
         let before: u64 = self.pods(INSTALLATION).await.iter().map(restarts).sum();
         let mut generator = Generator::new(5);
-        let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
+        let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next_review()).collect();
         worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
         worst.truncate(2 * CONCURRENT_REVIEWS);
         worst.extend(known_attacks());
@@ -418,7 +418,7 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
     for replicas in [2, 3] {
         fixture.scale(replicas).await;
         let print_summary = |what: &str, summary: &str| {
-            print_line(&format!("{replicas} replicas, {what}: {summary}"))
+            print_line(&format!("{replicas} replicas, {what}: {summary}"));
         };
 
         let stream = fixture.stream();

@@ -231,7 +231,7 @@ fn hostile_reviews_stay_within_limits() {
     }
     let mut generator = Generator::new(1);
     for _ in 0..300 {
-        fixtures.check(&generator.next(), false);
+        fixtures.check(&generator.next_review(), false);
     }
 }
 
@@ -247,7 +247,7 @@ fn ten_thousand_hostile_reviews_stay_within_limits() {
     let (mut generator, mut highest, mut worst) =
         (Generator::new(2), Cost::default(), String::new());
     for number in 0..REVIEWS {
-        let hostile = generator.next();
+        let hostile = generator.next_review();
         let cost = fixtures.check(&hostile, true);
         if cost.time > highest.time {
             worst.clear();

@@ -47,7 +47,7 @@ fn panic_logs_one_json_line_with_location_without_payload() {
         line["location"]
             .as_str()
             .unwrap()
-            .starts_with("tests/panic_hook.rs:"),
+            .starts_with("tests/in_process/panic_hook.rs:"),
         "{line}"
     );
     assert_eq!(line["span"]["request.uid"], "u-1");

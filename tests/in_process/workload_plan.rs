@@ -22,7 +22,7 @@ use floe_secrets_webhook::backend::{
     BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder,
 };
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
-use floe_secrets_webhook::telemetry::traces::Span;
+use floe_secrets_webhook::telemetry::span::Span;
 use injection::{Annotations, SecretBinding, SecretSource};
 use prometheus_client::registry::Registry;
 use proptest::collection::{btree_map, vec};

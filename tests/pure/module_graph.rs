@@ -4,6 +4,12 @@
 //! reads the `mod` and `use` lines of every file, and follows `pub use` to the file that defines a name. Test modules
 //! are not part of the graph.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -50,17 +56,37 @@ struct Graph {
     modules: BTreeMap<ModulePath, Module>,
 }
 
+/// Test module at the end of a file.
+static TESTS: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?s)#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod \w+ \{.*"));
+
+/// Declaration of a test module in a file of its own.
+static TEST_FILES: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"#\[cfg\((?:any\()?test[^\]]*\]\s*(?:pub(?:\(\w+\))? )?mod \w+;"));
+
+/// Comment to the end of a line.
+static COMMENTS: LazyLock<Regex> = LazyLock::new(|| regex(r"//[^\n]*"));
+
+/// Text in quotes.
+static TEXTS: LazyLock<Regex> = LazyLock::new(|| regex(r#"(?s)"(?:\\.|[^"\\])*""#));
+
+/// Declaration of a module in a file of its own.
+static DECLARED: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?m)^\s*(?:pub(?:\(\w+\))? )?mod (\w+);"));
+
+/// `use` statement, with its visibility.
+static STATEMENTS: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?s)(pub(?:\([\w:]+\))? )?\buse ([^;]+);"));
+
+/// Path of at least two names.
+static PATHS: LazyLock<Regex> = LazyLock::new(|| regex(r"\b[a-z_]\w*(?:::\w+)+"));
+
+fn regex(text: &str) -> Regex {
+    Regex::new(text).expect("a valid expression")
+}
+
 /// Code without test modules, comments and literals.
 fn code_of(text: &str) -> String {
-    static TESTS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?s)#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod \w+ \{.*").unwrap()
-    });
-    static TEST_FILES: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"#\[cfg\((?:any\()?test[^\]]*\]\s*(?:pub(?:\(\w+\))? )?mod \w+;"#).unwrap()
-    });
-    static COMMENTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"//[^\n]*").unwrap());
-    static TEXTS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#"(?s)"(?:\\.|[^"\\])*""#).unwrap());
     let code = TESTS.replace(text, "");
     let code = TEST_FILES.replace_all(&code, "");
     let code = COMMENTS.replace_all(&code, "");
@@ -121,19 +147,15 @@ fn absolute(module: &[String], children: &[String], path: &str) -> Option<Vec<St
 
 fn read_module(path: &[String], text: &str) -> Module {
     let code = code_of(text);
-    static DECLARED: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\(\w+\))? )?mod (\w+);").unwrap());
     let children: Vec<String> = DECLARED
         .captures_iter(&code)
         .map(|found| found[1].to_owned())
         .collect();
-    static STATEMENTS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?s)(pub(?:\([\w:]+\))? )?\buse ([^;]+);").unwrap());
     let (mut exports, mut uses) = (BTreeMap::new(), Vec::new());
     for statement in STATEMENTS.captures_iter(&code) {
         for used in expand(&statement[2]) {
-            let (used, alias) = used.split_once(" as ").unwrap_or((&used, ""));
-            let Some(target) = absolute(path, &children, used) else {
+            let (path_of, alias) = used.split_once(" as ").unwrap_or((&used, ""));
+            let Some(target) = absolute(path, &children, path_of) else {
                 continue;
             };
             if statement.get(1).is_some() {
@@ -149,7 +171,6 @@ fn read_module(path: &[String], text: &str) -> Module {
         }
     }
     let rest = STATEMENTS.replace_all(&code, "");
-    static PATHS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[a-z_]\w*(?:::\w+)+").unwrap());
     uses.extend(
         PATHS
             .find_iter(&rest)

@@ -2,7 +2,7 @@
 //!
 //! No IO, clock, environment, Kubernetes client or `async`: the same input results in the same patch, byte for byte.
 //!
-//! [`parse`] reads annotations to an [`InjectionRequest`], [`plan`] plans it for a [`PodView`] with the bindings of the
+//! [`parse()`] reads annotations to an [`InjectionRequest`], [`plan()`] plans it for a [`PodView`] with the bindings of the
 //! backends, and [`render`] renders the plan as a patch.
 //!
 //! Workloads take two steps more: [`WorkloadUpdate`] compares an update with the object before it, and [`inherit`]

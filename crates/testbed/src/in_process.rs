@@ -20,7 +20,7 @@ use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::telemetry::logs::{LogFormat, subscriber};
 use floe_secrets_webhook::telemetry::metrics::registry;
-use floe_secrets_webhook::telemetry::traces::Span;
+use floe_secrets_webhook::telemetry::span::Span;
 use injection::SecretSource;
 use prometheus_client::registry::Registry;
 use serde_json::Value;

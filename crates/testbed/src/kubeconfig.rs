@@ -5,10 +5,14 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
-use super::pki::{Authority, Pair};
+use super::pki::{Authority, CertificatePair};
 
 /// Kubeconfig for a user with a client certificate.
-pub(super) fn client_kubeconfig(server: &str, authority: &Authority, pair: &Pair) -> String {
+pub(super) fn client_kubeconfig(
+    server: &str,
+    authority: &Authority,
+    pair: &CertificatePair,
+) -> String {
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     kubeconfig(
         server,

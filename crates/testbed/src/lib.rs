@@ -11,6 +11,14 @@
 //!
 //! Nothing is skipped if a program is missing: the tests fail with the command that builds it.
 
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    clippy::new_without_default,
+    reason = "helpers of tests panic as the tests do"
+)]
 #![allow(
     clippy::indexing_slicing,
     reason = "serde_json values are indexed; a panic fails the test"

@@ -16,7 +16,7 @@ pub struct Authority {
 
 /// Certificate and its key, in PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub struct CertificatePair {
     pub cert: String,
     /// Private key, PKCS #8.
     pub key: String,
@@ -39,7 +39,7 @@ impl Authority {
     }
 
     /// Issues a server certificate for these host names and IP addresses.
-    pub fn server(&self, hosts: &[&str]) -> Pair {
+    pub fn server(&self, hosts: &[&str]) -> CertificatePair {
         let hosts: Vec<String> = hosts.iter().copied().map(str::to_owned).collect();
         let mut params = CertificateParams::new(hosts.clone()).expect("host names");
         params.distinguished_name = distinguished_name(&hosts[0], &[]);
@@ -48,7 +48,7 @@ impl Authority {
     }
 
     /// Issues a client certificate: its common name is the user, its organisations are the groups.
-    pub fn client(&self, user: &str, groups: &[&str]) -> Pair {
+    pub fn client(&self, user: &str, groups: &[&str]) -> CertificatePair {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -56,21 +56,21 @@ impl Authority {
     }
 
     /// Issues any other certificate. Without dates it does not expire within a test.
-    pub fn issue(&self, mut params: CertificateParams) -> Pair {
+    pub fn issue(&self, mut params: CertificateParams) -> CertificatePair {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = key();
         let cert = params
             .signed_by(&key, &self.issuer)
             .expect("a signed certificate");
-        Pair {
+        CertificatePair {
             cert: cert.pem(),
             key: key.serialize_pem(),
         }
     }
 }
 
-impl Pair {
+impl CertificatePair {
     /// Writes `STEM.crt` and `STEM.key`.
     pub fn write(&self, folder: &Folder, stem: &str) -> (PathBuf, PathBuf) {
         (

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::pki::{Authority, Pair};
+use super::pki::{Authority, CertificatePair};
 use super::webhook::{SERVICE_HOST, Target, shipped_configuration};
 
 /// Returns the `response` of an `AdmissionReview` for its `request`; the uid is added afterwards.
@@ -28,7 +28,7 @@ pub struct Stub {
     /// Port on 127.0.0.1.
     pub port: u16,
     ca: String,
-    pair: Pair,
+    pair: CertificatePair,
     respond: Arc<Respond>,
     calls: Arc<Mutex<Vec<Call>>>,
     accepting: Option<JoinHandle<()>>,
@@ -148,7 +148,7 @@ impl Drop for Stub {
     }
 }
 
-fn tls(pair: &Pair) -> rustls::ServerConfig {
+fn tls(pair: &CertificatePair) -> rustls::ServerConfig {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();

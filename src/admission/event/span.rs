@@ -1,7 +1,7 @@
 //! Span attributes of an admission.
 
 use super::{AdmissionEvent, AdmissionFields, Severity};
-use crate::telemetry::traces::Span;
+use crate::telemetry::span::Span;
 
 /// Records an event on its span: the fields of the log line, without the user and without sentences.
 pub fn record_span(span: &mut Span, event: &AdmissionEvent<'_>) {

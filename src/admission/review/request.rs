@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::kubernetes::is_dns_label;
+use crate::backend::is_dns_label;
 use injection::{CowStr, MetadataView};
 
 /// Limit of a uid in bytes; the API server's have 36. The uid is repeated in the response and in every log line.

@@ -188,6 +188,22 @@ fn tls_cause(error: &rustls::Error) -> &'static str {
     }
 }
 
+impl From<ApiErrorKind> for ErrorKind {
+    fn from(kind: ApiErrorKind) -> Self {
+        match kind {
+            ApiErrorKind::NotFound => Self::NotFound,
+            ApiErrorKind::Unauthenticated => Self::Unauthenticated,
+            ApiErrorKind::Forbidden => Self::PermissionDenied,
+            ApiErrorKind::Conflict => Self::Conflict,
+            ApiErrorKind::Invalid => Self::Invalid,
+            ApiErrorKind::RateLimited => Self::RateLimited,
+            // Gone: the snapshot of a list has expired; a new list succeeds.
+            ApiErrorKind::Unavailable | ApiErrorKind::Gone => Self::Unavailable,
+            ApiErrorKind::TooLong | ApiErrorKind::Unexpected => Self::Protocol,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

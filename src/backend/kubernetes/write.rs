@@ -65,9 +65,9 @@ impl KubernetesBackend {
                     return Err(path.error(ErrorKind::Conflict).because(cause));
                 }
                 let body = encode::patch_body(summary.resource_version.as_deref(), data, metadata);
-                let patch =
+                let request =
                     write_request(Method::PATCH, path, "application/merge-patch+json", body);
-                match self.send(path, patch, MAX_SECRET_BYTES).await {
+                match self.send(path, request, MAX_SECRET_BYTES).await {
                     Ok(_) => Ok(Some(())),
                     // The Secret was written or deleted after the read.
                     Err(error)

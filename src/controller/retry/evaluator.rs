@@ -22,7 +22,7 @@ use crate::backend::kubernetes::KubernetesBackend;
 use crate::defaults::{Defaults, KubernetesDefaults};
 use crate::kubernetes::{RateLimiter, Selector};
 use crate::scan::Rules;
-use crate::telemetry::traces::Span;
+use crate::telemetry::span::Span;
 use injection::{Decision, PlanTarget, PodView, SecretSource};
 
 /// Limit of secrets that one owner's template may refer to, defaults included: planning reads all of them while the

@@ -1,6 +1,6 @@
 //! Owners of refused pods: kind, identity, and API path.
 
-use crate::backend::kubernetes::is_dns_label;
+use crate::backend::is_dns_label;
 use injection::SecretName;
 
 /// Kinds whose built-in controllers create pods and retry refused ones.

@@ -20,7 +20,8 @@ use crate::kubernetes::events::EventReason;
 use crate::kubernetes::{ApiErrorKind, ObjectApi, RateLimiter};
 use crate::scan::{Rules, Scope};
 use crate::telemetry::error_chain::ErrorChain;
-use crate::telemetry::traces::{Span, Traces};
+use crate::telemetry::span::Span;
+use crate::telemetry::traces::Traces;
 use injection::SecretId;
 
 /// GET requests per second, in total: namespaces take turns.

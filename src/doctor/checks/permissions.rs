@@ -151,27 +151,27 @@ mod tests {
             .collect()
     }
 
-    fn account(name: &str, answers: Vec<PermissionAnswer>) -> Option<AccountPermissions> {
-        Some(AccountPermissions {
+    fn account(name: &str, answers: Vec<PermissionAnswer>) -> AccountPermissions {
+        AccountPermissions {
             account: name.to_owned(),
             answers,
-        })
+        }
     }
 
     #[test]
     fn denied_permission_of_the_webhook_is_a_failure() {
         let installation = healthy_installation();
         let mut review = PermissionReview {
-            webhook: account(
+            webhook: Some(account(
                 "webhook",
                 answers(of_webhook(&installation), |permission| {
                     Ok(permission.resource != "secrets")
                 }),
-            ),
-            controller: account(
+            )),
+            controller: Some(account(
                 "controller",
                 answers(of_controller(&installation), |_| Ok(true)),
-            ),
+            )),
             ..PermissionReview::default()
         };
         let [webhook, controller]: [Check; 2] =
@@ -184,10 +184,10 @@ mod tests {
             )
         );
         assert_eq!(controller.status, Status::Ok);
-        review.webhook = account(
+        review.webhook = Some(account(
             "webhook",
             answers(of_webhook(&installation), |_| Err("forbidden".to_owned())),
-        );
+        ));
         let [webhook, _]: [Check; 2] = evaluate(&installation, &review).try_into().expect("two");
         assert_eq!(
             (webhook.status, webhook.message.as_str()),

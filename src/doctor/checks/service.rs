@@ -228,7 +228,7 @@ mod tests {
             problem
         };
         let (id, status, message) = problem_of(checks_of(|installation| {
-            installation.slices = Lookup::Found(Vec::new())
+            installation.slices = Lookup::Found(Vec::new());
         }));
         assert!(
             id == CheckId::Endpoints
@@ -251,7 +251,7 @@ mod tests {
             (Status::Warning, "1 of 2 endpoints are ready")
         );
         let (id, status, _) = problem_of(checks_of(|installation| {
-            installation.service = Lookup::NotFound
+            installation.service = Lookup::NotFound;
         }));
         assert_eq!((id, status), (CheckId::Service, Status::Failure));
         let (_, _, message) = problem_of(checks_of(|installation| {
@@ -260,7 +260,7 @@ mod tests {
         assert!(message.contains("has no port 443"), "{message}");
         let other = json!({"ports": [{"name": "admission", "port": 443, "targetPort": "https"}]});
         let (_, _, message) = problem_of(checks_of(|installation| {
-            change_service(installation, &other)
+            change_service(installation, &other);
         }));
         assert!(
             message.contains("none of the container's ports"),

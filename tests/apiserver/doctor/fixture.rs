@@ -185,12 +185,12 @@ impl Fixture {
             webhook,
             _controller: controller,
         };
-        fixture.leads().await;
+        fixture.wait_for_leader().await;
         fixture
     }
 
     /// Waits until the controller has the lease.
-    async fn leads(&self) {
+    async fn wait_for_leader(&self) {
         let lease = format!(
             "/apis/coordination.k8s.io/v1/namespaces/{NAME}/leases/floe-secrets-controller"
         );

@@ -12,7 +12,7 @@ use floe_secrets_webhook::admission::sources::{Source, Sources};
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::defaults::Defaults;
-use floe_secrets_webhook::telemetry::traces::Span;
+use floe_secrets_webhook::telemetry::span::Span;
 use injection::SecretSource;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};

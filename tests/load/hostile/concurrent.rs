@@ -63,7 +63,7 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let _registration = Registration::exclusive(cp, &webhook.service_configuration()).await;
     // The slowest, the largest, and some of each kind.
     let mut generator = Generator::new(4);
-    let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
+    let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next_review()).collect();
     worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
     worst.truncate(CONCURRENT_REVIEWS * 2);
     worst.extend(known_attacks());

@@ -335,7 +335,7 @@ impl Generator {
     }
 
     /// Next review. It is never longer than a body may be, because longer ones are not read.
-    pub fn next(&mut self) -> HostileReview {
+    pub fn next_review(&mut self) -> HostileReview {
         loop {
             let hostile = self.random_review();
             if hostile.body.len() <= MAX_BODY {

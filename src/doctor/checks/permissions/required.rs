@@ -74,8 +74,9 @@ fn expand(rules: &[ShippedRule], installation: &Installation) -> BTreeSet<Permis
             if *namespaced {
                 let permission = Permission::new(verb, &kind, &installation.namespace);
                 let names = rule.resource_names.iter().flatten();
-                let named = names.map(|name| permission.clone().named(actual(name, installation)));
-                permissions.extend(named);
+                let of_names =
+                    names.map(|name| permission.clone().named(actual(name, installation)));
+                permissions.extend(of_names);
             } else if scope.is_empty() {
                 permissions.insert(Permission::new(verb, &kind, ""));
             } else {

@@ -2,22 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use futures::stream::{self, StreamExt as _};
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::authorization::v1::{
-    SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-    SubjectAccessReviewSpec,
-};
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Client;
 
 use super::permission::Permission;
 use super::required::{of_controller, of_doctor, of_webhook};
 use crate::doctor::installation::{Installation, pod_spec};
-use crate::kubernetes::lookup;
-
-/// Limit of concurrent access reviews.
-const MAX_CONCURRENT_REVIEWS: usize = 8;
+use crate::kubernetes::reviews::{self, ReviewSubject};
 
 /// A required permission, and whether the subject has it.
 #[derive(Clone, Debug)]
@@ -55,11 +45,17 @@ pub async fn read(
     drift: bool,
 ) -> PermissionReview {
     let required = of_doctor(installation, probe_namespace, drift);
-    let (user, caller) =
-        futures::future::join(read_user(client), review_all(client, None, required)).await;
+    let (user, caller) = futures::future::join(
+        reviews::user_name(client),
+        review_all(client, ReviewSubject::Caller, required),
+    )
+    .await;
     let review_component = async |component: &str, required: BTreeSet<Permission>| {
         let account = service_account(installation, component)?;
-        let subject = Some((installation.namespace.as_str(), account.as_str()));
+        let subject = ReviewSubject::ServiceAccount {
+            namespace: &installation.namespace,
+            name: &account,
+        };
         let answers = review_all(client, subject, required).await;
         Some(AccountPermissions { account, answers })
     };
@@ -78,72 +74,18 @@ fn service_account(installation: &Installation, component: &str) -> Option<Strin
     Some(account.to_owned())
 }
 
-async fn read_user(client: &Client) -> Option<String> {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = api
-        .create(&PostParams::default(), &SelfSubjectReview::default())
-        .await
-        .ok()?;
-    review.status?.user_info?.username
-}
-
-/// Reviews permissions of a ServiceAccount (namespace and name), or of the caller.
 async fn review_all(
     client: &Client,
-    account: Option<(&str, &str)>,
+    subject: ReviewSubject<'_>,
     permissions: BTreeSet<Permission>,
 ) -> Vec<PermissionAnswer> {
-    let reviews = permissions.into_iter().map(|permission| async move {
-        let allowed = match account {
-            Some(account) => review_account(client, account, &permission).await,
-            None => review_caller(client, &permission).await,
-        };
-        PermissionAnswer {
+    let accesses: Vec<_> = permissions.iter().map(Permission::attributes).collect();
+    let allowed = reviews::review_all(client, subject, accesses).await;
+    let answers = permissions.into_iter().zip(allowed);
+    answers
+        .map(|(permission, allowed)| PermissionAnswer {
             permission,
-            allowed: allowed.map_err(|error| lookup::describe_error(&error)),
-        }
-    });
-    stream::iter(reviews)
-        .buffered(MAX_CONCURRENT_REVIEWS)
+            allowed,
+        })
         .collect()
-        .await
-}
-
-async fn review_account(
-    client: &Client,
-    (namespace, name): (&str, &str),
-    permission: &Permission,
-) -> Result<bool, kube::Error> {
-    let groups = [
-        "system:authenticated",
-        "system:serviceaccounts",
-        &format!("system:serviceaccounts:{namespace}"),
-    ];
-    let spec = SubjectAccessReviewSpec {
-        user: Some(format!("system:serviceaccount:{namespace}:{name}")),
-        groups: Some(groups.map(str::to_owned).to_vec()),
-        resource_attributes: Some(permission.attributes()),
-        ..SubjectAccessReviewSpec::default()
-    };
-    let api: Api<SubjectAccessReview> = Api::all(client.clone());
-    let review = SubjectAccessReview {
-        spec,
-        ..SubjectAccessReview::default()
-    };
-    let review = api.create(&PostParams::default(), &review).await?;
-    Ok(review.status.is_some_and(|status| status.allowed))
-}
-
-async fn review_caller(client: &Client, permission: &Permission) -> Result<bool, kube::Error> {
-    let spec = SelfSubjectAccessReviewSpec {
-        resource_attributes: Some(permission.attributes()),
-        ..SelfSubjectAccessReviewSpec::default()
-    };
-    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let review = SelfSubjectAccessReview {
-        spec,
-        ..SelfSubjectAccessReview::default()
-    };
-    let review = api.create(&PostParams::default(), &review).await?;
-    Ok(review.status.is_some_and(|status| status.allowed))
 }

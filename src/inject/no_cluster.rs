@@ -1,0 +1,25 @@
+//! Builds without the feature `cluster`: there is no `--cluster`, and no value of these types.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::manifest_store::ManifestStore;
+use crate::admission::sources::Source;
+use crate::defaults::DefaultsReader;
+
+#[derive(Debug)]
+pub(super) enum Cluster {}
+
+impl Cluster {
+    pub(super) async fn connect(settings: &Infallible) -> Result<Self, Infallible> {
+        match *settings {}
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        match *self {}
+    }
+
+    pub(super) fn source(self, _: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
+        match self {}
+    }
+}

@@ -47,19 +47,19 @@ mod tests {
                 .map(|row| (row[0], row[1].split(' ').collect()))
                 .collect();
         assert!(names.len() > 1000, "the tables are complete");
-        let mut look_alikes = 0;
+        let mut lookalikes = 0;
         for name in &names {
             let entry = quote_regex(name);
             assert_eq!(restarts.get(entry.as_str()), Some(&vec![*name]), "{entry}");
-            look_alikes += usize::from(
+            lookalikes += usize::from(
                 restarts
                     .get(name)
                     .is_some_and(|unescaped| unescaped.len() > 1),
             );
         }
         assert!(
-            look_alikes > 100,
-            "{look_alikes} names would match others too without escapes"
+            lookalikes > 100,
+            "{lookalikes} names would match others too without escapes"
         );
         let entries: BTreeMap<String, &str> = names
             .iter()

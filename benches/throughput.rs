@@ -19,6 +19,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::commands::routes;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
@@ -88,11 +89,7 @@ fn serve(folder: &Path, filter: &str) {
         .expect("a runtime");
     runtime.block_on(async {
         let metrics = ServerMetrics::default();
-        let store = CertStore::new(
-            ClientAuth::None,
-            Arc::new(jiff::Timestamp::now),
-            metrics.clone(),
-        );
+        let store = CertStore::new(ClientAuth::None, Clock::system(), metrics.clone());
         let files = TlsFiles {
             pair: Some((folder.join("tls.crt"), folder.join("tls.key"))),
             client_ca: None,

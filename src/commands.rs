@@ -29,6 +29,8 @@ use self::scan::ScanArgs;
 use self::serve::ServeArgs;
 #[cfg(feature = "cluster")]
 pub use self::serve::routes;
+#[cfg(feature = "cluster")]
+use crate::clock::Clock;
 
 /// Injects the secrets that pods request by name.
 #[derive(Debug, Parser)]
@@ -83,14 +85,14 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             #[cfg(feature = "cluster")]
-            Command::Serve(args) => serve::run(*args, std::sync::Arc::new(jiff::Timestamp::now)),
+            Command::Serve(args) => serve::run(*args, Clock::system()),
             #[cfg(feature = "cluster")]
             Command::Controller(args) => controller::run(*args),
             Command::Inject(args) => inject::run(*args),
             #[cfg(feature = "cluster")]
             Command::Scan(args) => scan::run(*args),
             #[cfg(feature = "cluster")]
-            Command::Doctor(args) => doctor::run(*args, jiff::Timestamp::now),
+            Command::Doctor(args) => doctor::run(*args, &Clock::system()),
         }
     }
 }

@@ -14,7 +14,6 @@ mod served_certificate;
 #[cfg(test)]
 mod test_support;
 
-use jiff::Timestamp;
 use kube::Client;
 
 pub use check::{Check, CheckId, Status};
@@ -24,6 +23,7 @@ use self::checks::{
     service, trust, workloads,
 };
 use self::reader::InstallationTarget;
+use crate::clock::Clock;
 
 /// Optional parts of a run, and the installation that it checks.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) struct DoctorRequest {
 pub(crate) async fn examine(
     client: &Client,
     request: DoctorRequest,
-    clock: fn() -> Timestamp,
+    clock: &Clock,
 ) -> Result<Vec<Check>, String> {
     let DoctorRequest {
         configuration,

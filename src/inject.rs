@@ -40,7 +40,7 @@ use self::injector::Injector;
 use self::input::Input;
 use self::manifest_store::{ManifestStore, Purpose};
 #[cfg(not(feature = "cluster"))]
-use self::no_cluster::Cluster;
+use self::no_cluster::NoCluster as Cluster;
 use self::output::{PatchedDocuments, RewrittenDocuments};
 use self::pod_planner::PodPlanner;
 pub(crate) use self::reporter::InjectExitStatus;

@@ -2,7 +2,7 @@
 //!
 //! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
-//! 1. [`telemetry`], [`tls`]: logs, metrics and traces; certificates without IO.
+//! 1. [`clock`], [`telemetry`], [`tls`]: the time of day; logs, metrics and traces; certificates without IO.
 //! 2. [`kubernetes`]: access to the API server.
 //! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
@@ -19,6 +19,8 @@
 pub mod admission;
 pub mod backend;
 pub mod cli;
+#[cfg(feature = "cluster")]
+pub mod clock;
 pub mod commands;
 #[cfg(feature = "cluster")]
 pub mod controller;

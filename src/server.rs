@@ -17,8 +17,3 @@ pub mod ops;
 pub mod panics;
 pub mod shutdown;
 mod table;
-
-use std::sync::Arc;
-
-/// Source of the current time, which tests can set. The program uses `jiff::Timestamp::now`.
-pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;

@@ -1,5 +1,7 @@
 //! Entries of the webhook configuration.
 
+use crate::defaults::DefaultsObject;
+
 /// Entry that sent a review. Each entry has a path of its own, so that its rules need not be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surface {
@@ -16,6 +18,16 @@ pub enum Surface {
 }
 
 impl Surface {
+    /// Entry that receives the pods of a namespace; `None` if the namespace does not exist.
+    #[must_use]
+    pub fn of_pods_in(namespace: Option<&DefaultsObject>) -> Self {
+        if namespace.is_some_and(|namespace| namespace.enabled) {
+            Self::DefaultsPods
+        } else {
+            Self::Pods
+        }
+    }
+
     /// Value of the label `surface` in metrics, and of the field in logs and traces.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -18,6 +18,7 @@ pub use self::args::ControllerArgs;
 use self::args::{CertificateArgs, LeaseArgs};
 use super::process::run_server;
 use super::traces;
+use crate::clock::Clock;
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::metrics::ControllerMetrics;
@@ -116,7 +117,7 @@ impl ControllerProgram {
         let (elector, leading) = LeaderElector::new(
             client.clone(),
             lease_settings(args.lease.clone(), &own_namespace),
-            jiff::Timestamp::now,
+            Clock::system(),
             metrics.leader.clone(),
         );
         let ops_listen = args.ops_listen;
@@ -189,10 +190,11 @@ impl Work {
         metrics: &ControllerMetrics,
         traces: &Traces,
     ) -> Self {
-        let now = jiff::Timestamp::now;
+        let clock = Clock::system();
         let api = ObjectApi::new(client);
-        let certificates = certificate_settings(args.certificate, &own_namespace)
-            .map(|settings| Certificates::new(&api, settings, metrics.clone(), now).traced(traces));
+        let certificates = certificate_settings(args.certificate, &own_namespace).map(|settings| {
+            Certificates::new(&api, settings, metrics.clone(), clock.clone()).traced(traces)
+        });
         let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
         let rules = Rules {
             sidecars: args.sidecar_containers,
@@ -213,9 +215,10 @@ impl Work {
             scope.clone(),
             args.drift_interval,
             metrics.clone(),
-            now,
+            clock.clone(),
         );
-        let retries = || RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(traces);
+        let retries =
+            || RetryTrigger::new(&api, rules, scope, metrics.clone(), clock.clone()).traced(traces);
         Self {
             drift: drift.traced(traces),
             retries: args.retry_owners.then(retries),

@@ -4,10 +4,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::Timestamp;
 
 use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat};
+use crate::clock::Clock;
 use crate::doctor::{self, Check, CheckId, DoctorRequest, Status, output};
 use crate::kubernetes::connect_for_long_calls;
 use crate::telemetry::console::print_message;
@@ -60,7 +60,7 @@ enum ExitStatus {
 }
 
 #[must_use]
-pub fn run(args: DoctorArgs, clock: fn() -> Timestamp) -> ExitCode {
+pub fn run(args: DoctorArgs, clock: &Clock) -> ExitCode {
     run_command(doctor(args, clock), ExitStatus::Inconclusive)
 }
 
@@ -70,7 +70,7 @@ impl From<ExitStatus> for u8 {
     }
 }
 
-async fn doctor(args: DoctorArgs, clock: fn() -> Timestamp) -> Result<ExitStatus, String> {
+async fn doctor(args: DoctorArgs, clock: &Clock) -> Result<ExitStatus, String> {
     let client = connect_for_long_calls(&args.kubernetes.settings(true))
         .await
         .map_err(|error| error.to_string())?;

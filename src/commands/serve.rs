@@ -21,13 +21,14 @@ pub use self::args::ServeArgs;
 use self::certificate_sources::CertificateSources;
 use super::process::run_server;
 use super::traces;
+use crate::clock::Clock;
 use crate::kubernetes::connect;
 use crate::server::limits::{BodyLimits, BodySettings};
 use crate::server::listener::Listener;
 use crate::server::metrics::{Port, ServerMetrics};
+use crate::server::open_files;
 use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
-use crate::server::{Clock, open_files};
 use crate::telemetry::logs::Log;
 use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::Flush;
@@ -118,7 +119,7 @@ impl WebhookProgram {
 
         let sources = CertificateSources::connect(&listener, &settings, &own_namespace).await?;
         let (store, files) =
-            certificate_sources::load(&listener, Arc::clone(&clock), &metrics, &sources).await?;
+            certificate_sources::load(&listener, clock.clone(), &metrics, &sources).await?;
         let admission = listeners::bind(&listener, Port::Admission, &metrics)
             .await?
             .with_tls(Arc::clone(&store));

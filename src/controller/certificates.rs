@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use self::configuration::WebhookConfiguration;
 use super::metrics::{ControllerMetrics, RotationResult};
+use crate::clock::Clock;
 use crate::kubernetes::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
 use crate::kubernetes::{ApiError, ObjectApi};
 use crate::telemetry::error_chain::ErrorChain;
@@ -75,7 +76,7 @@ pub struct Certificates {
     settings: CertificateSettings,
     provider: Arc<CryptoProvider>,
     metrics: ControllerMetrics,
-    now: fn() -> Timestamp,
+    clock: Clock,
     traces: Traces,
 }
 
@@ -86,7 +87,7 @@ impl Certificates {
         api: &ObjectApi,
         settings: CertificateSettings,
         metrics: ControllerMetrics,
-        now: fn() -> Timestamp,
+        clock: Clock,
     ) -> Self {
         Self {
             secret: TlsSecret::new(api.clone(), &settings.namespace, &settings.secret),
@@ -94,7 +95,7 @@ impl Certificates {
             settings,
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             metrics,
-            now,
+            clock,
             traces: Traces::off(),
         }
     }
@@ -130,7 +131,7 @@ impl Certificates {
     /// Renews the certificate if it is due; otherwise publishes its CA.
     async fn reconcile(&self) -> Result<(), CertificateError> {
         let stored = self.secret.read().await?;
-        let now = (self.now)();
+        let now = self.clock.now();
         let present = ServingPair::from_pem(
             &stored.chain,
             stored.key.expose_secret().as_bytes(),

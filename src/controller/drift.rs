@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::metrics::{ControllerMetrics, DriftScanResult};
+use crate::clock::Clock;
 use crate::kubernetes::ObjectApi;
 use crate::kubernetes::events::{EventReason, EventRecorder, InvolvedObject};
 use crate::scan::{
@@ -33,7 +34,7 @@ pub struct Drift {
     events: EventRecorder,
     interval: Duration,
     metrics: ControllerMetrics,
-    now: fn() -> jiff::Timestamp,
+    clock: Clock,
     traces: Traces,
 }
 
@@ -57,16 +58,16 @@ impl Drift {
         scope: Scope,
         interval: Duration,
         metrics: ControllerMetrics,
-        now: fn() -> jiff::Timestamp,
+        clock: Clock,
     ) -> Self {
-        let events = EventRecorder::new(api.clone(), now);
+        let events = EventRecorder::new(api.clone(), clock.clone());
         Self {
             scanner: Scanner::new(api.clone(), rules),
             scope,
             events,
             interval,
             metrics,
-            now,
+            clock,
             traces: Traces::off(),
         }
     }
@@ -103,7 +104,7 @@ impl Drift {
         let progress = Progress::default();
         let (sender, receiver) = mpsc::channel(FINDINGS_CAPACITY);
         // Twice the interval, so that no new pod is missed, however long a scan takes. Events are published once.
-        let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
+        let warned_since = self.clock.now().checked_sub(self.interval * 2).ok();
         let task = Task {
             scope: self.scope.clone(),
             warned_since,

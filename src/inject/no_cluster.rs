@@ -8,9 +8,9 @@ use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
 #[derive(Debug)]
-pub(super) enum Cluster {}
+pub(super) enum NoCluster {}
 
-impl Cluster {
+impl NoCluster {
     pub(super) async fn connect(settings: &Infallible) -> Result<Self, Infallible> {
         match *settings {}
     }

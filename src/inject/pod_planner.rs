@@ -182,14 +182,13 @@ impl PodPlanner {
         reporter: &mut Reporter<'_>,
     ) -> Result<Surface, AdmissionError> {
         match self.reader.namespace(pod.namespace, context.deadline).await {
-            Ok(Some(defaults)) if defaults.enabled => Ok(Surface::DefaultsPods),
-            Ok(_) => Ok(Surface::Pods),
+            Ok(namespace) => Ok(Surface::of_pods_in(namespace.as_ref())),
             Err(error) if error.kind == ErrorKind::PermissionDenied => {
                 reporter.warning(format_args!(
                     "{}: the namespace could not be read; if defaults are set there, they are not applied",
                     pod.location
                 ));
-                Ok(Surface::Pods)
+                Ok(Surface::of_pods_in(None))
             }
             Err(error) => Err(AdmissionError::Backend(vec![BindFailure {
                 error,
@@ -246,10 +245,9 @@ impl PodPlanner {
             view,
             ..
         } = pod;
-        let applied = match surface {
+        let applied = if surface.applies_defaults() {
             // Cached by the decision.
-            Surface::DefaultsPods | Surface::DefaultsWorkloads => self
-                .defaults
+            self.defaults
                 .applied(
                     namespace,
                     view.service_account(),
@@ -257,8 +255,9 @@ impl PodPlanner {
                     Instant::now() + POD_TIMEOUT,
                 )
                 .await
-                .unwrap_or_default(),
-            Surface::Pods | Surface::Workloads | Surface::Sources => AppliedDefaults::default(),
+                .unwrap_or_default()
+        } else {
+            AppliedDefaults::default()
         };
         let layers = applied.layers(view.annotations(), namespace, view.service_account());
         let is_name_of = |name: &str, written: &SecretName| {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation};
 
 /// Component that reports the events.
@@ -55,12 +56,12 @@ impl EventReason {
 #[derive(Clone, Debug)]
 pub(crate) struct EventRecorder {
     api: ObjectApi,
-    now: fn() -> jiff::Timestamp,
+    clock: Clock,
 }
 
 impl EventRecorder {
-    pub(crate) fn new(api: ObjectApi, now: fn() -> jiff::Timestamp) -> Self {
-        Self { api, now }
+    pub(crate) fn new(api: ObjectApi, clock: Clock) -> Self {
+        Self { api, clock }
     }
 
     /// Publishes an event. If it exists, its count is increased.
@@ -121,7 +122,7 @@ impl EventRecorder {
 
     /// Timestamp in seconds, in the format of `metav1.Time`.
     fn now(&self) -> String {
-        (self.now)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock::Clock;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// Time limit of releasing the lease.
@@ -49,7 +50,7 @@ impl LeaseSettings {
 pub struct LeaderElector {
     api: Api<Lease>,
     settings: LeaseSettings,
-    now: fn() -> jiff::Timestamp,
+    clock: Clock,
     /// Record of another holder, and the time at which its last change was observed.
     observed: Option<(LeaseSpec, Instant)>,
     leading: watch::Sender<bool>,
@@ -71,7 +72,7 @@ impl LeaderElector {
     pub fn new(
         client: Client,
         settings: LeaseSettings,
-        now: fn() -> jiff::Timestamp,
+        clock: Clock,
         gauge: Gauge,
     ) -> (Self, watch::Receiver<bool>) {
         let (leading, receiver) = watch::channel(false);
@@ -80,7 +81,7 @@ impl LeaderElector {
             Self {
                 api,
                 settings,
-                now,
+                clock,
                 observed: None,
                 leading,
                 gauge,
@@ -204,7 +205,7 @@ impl LeaderElector {
 
     /// The spec that makes this process the holder.
     fn spec(&self, previous: Option<&LeaseSpec>) -> LeaseSpec {
-        let now = MicroTime((self.now)());
+        let now = MicroTime(self.clock.now());
         let own = previous.filter(|spec| self.is_holder(spec));
         let transitions = previous.map_or(0, |spec| {
             spec.lease_transitions.unwrap_or(0) + i32::from(own.is_none())
@@ -233,7 +234,7 @@ impl LeaderElector {
                 return Ok(());
             };
             spec.holder_identity = None;
-            spec.renew_time = Some(MicroTime((self.now)()));
+            spec.renew_time = Some(MicroTime(self.clock.now()));
             if is_written(
                 self.api
                     .replace(&self.settings.name, &PostParams::default(), &lease)
@@ -319,7 +320,7 @@ mod tests {
         let (elector, mut leading) = LeaderElector::new(
             client,
             settings,
-            || jiff::Timestamp::UNIX_EPOCH,
+            Clock::new(|| jiff::Timestamp::UNIX_EPOCH),
             Gauge::default(),
         );
         let taken = tokio::select! {

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 pub use files::TlsFiles;
 
-use crate::server::Clock;
+use crate::clock::Clock;
 use crate::server::metrics::{ReloadLabels, ReloadResult, ServerMetrics};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::tls::{self, ServingPair, TlsError};
@@ -97,7 +97,7 @@ impl CertStore {
         if self.fingerprints().pair == Some(fingerprint) {
             return Ok(LoadOutcome::Unchanged);
         }
-        let pair = ServingPair::from_pem(chain, key, &self.provider, (self.clock)())?;
+        let pair = ServingPair::from_pem(chain, key, &self.provider, self.clock.now())?;
         let not_after = pair.not_after;
         self.pair.0.store(Some(Arc::new(pair)));
         self.fingerprints().pair = Some(fingerprint);
@@ -152,7 +152,7 @@ impl CertStore {
     /// Reason for which no handshake can succeed.
     pub fn check(&self) -> Result<(), String> {
         let not_after = self.not_after().ok_or("no certificate yet")?;
-        if not_after <= (self.clock)() {
+        if not_after <= self.clock.now() {
             return Err(format!("certificate expired at {not_after}"));
         }
         if self.config.load().is_none() {

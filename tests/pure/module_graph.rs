@@ -18,7 +18,7 @@ use regex::Regex;
 
 /// Rooms of the service crate, lowest first; a room may use rooms of lower rows.
 const SERVICE: &[&[&str]] = &[
-    &["telemetry", "tls"],
+    &["clock", "telemetry", "tls"],
     &["kubernetes"],
     &["backend", "server"],
     &["defaults"],

@@ -18,6 +18,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::server::activity::ConnectionSettings;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
@@ -434,11 +435,7 @@ async fn authenticated_connections_count_against_no_share() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let (pair, client) = (ca.leaf("server"), ca.leaf("client"));
-    let store = CertStore::new(
-        ClientAuth::Required,
-        Arc::new(jiff::Timestamp::now),
-        metrics.clone(),
-    );
+    let store = CertStore::new(ClientAuth::Required, Clock::system(), metrics.clone());
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();

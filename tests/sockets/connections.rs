@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::server::activity::ConnectionSettings;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
@@ -54,11 +55,7 @@ fn open(metrics: &ServerMetrics) -> i64 {
 fn tls(metrics: &ServerMetrics) -> (Ca, Arc<CertStore>) {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
-    let store = CertStore::new(
-        ClientAuth::None,
-        Arc::new(jiff::Timestamp::now),
-        metrics.clone(),
-    );
+    let store = CertStore::new(ClientAuth::None, Clock::system(), metrics.clone());
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
@@ -143,11 +140,7 @@ async fn rejected_handshake_receives_alert() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
-    let store = CertStore::new(
-        ClientAuth::Required,
-        Arc::new(jiff::Timestamp::now),
-        metrics.clone(),
-    );
+    let store = CertStore::new(ClientAuth::Required, Clock::system(), metrics.clone());
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Extension, Router};
+use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::metrics::{ReloadLabels, ReloadResult, ServerMetrics};
@@ -78,7 +79,7 @@ impl Fixture {
         } else {
             ClientAuth::None
         };
-        let store = CertStore::new(auth, Arc::new(jiff::Timestamp::now), metrics.clone());
+        let store = CertStore::new(auth, Clock::system(), metrics.clone());
         files.load(&store).await.unwrap();
         let watched = Arc::clone(&store);
         tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
@@ -264,7 +265,7 @@ async fn expired_pair_prevents_start_and_expiring_one_readiness() {
     let metrics = ServerMetrics::default();
     let store = CertStore::new(
         ClientAuth::None,
-        Arc::new(move || *clock.lock().unwrap()),
+        Clock::new(move || *clock.lock().unwrap()),
         metrics.clone(),
     );
     assert_eq!(store.check(), Err("no certificate yet".to_owned()));
@@ -291,7 +292,7 @@ async fn expired_pair_prevents_start_and_expiring_one_readiness() {
     );
 
     let metrics = ServerMetrics::default();
-    let store = CertStore::new(ClientAuth::None, Arc::new(jiff::Timestamp::now), metrics);
+    let store = CertStore::new(ClientAuth::None, Clock::system(), metrics);
     let error = volume.files().load(&store).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -358,11 +359,7 @@ async fn calls_are_rejected_while_required_client_ca_is_missing() {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
     let metrics = ServerMetrics::default();
-    let store = CertStore::new(
-        ClientAuth::Required,
-        Arc::new(jiff::Timestamp::now),
-        metrics,
-    );
+    let store = CertStore::new(ClientAuth::Required, Clock::system(), metrics);
     store
         .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();

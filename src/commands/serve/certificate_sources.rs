@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::args::ListenerArgs;
 use super::certificate_monitor::CertificateMonitor;
 use super::tls_secret;
+use crate::clock::Clock;
 use crate::kubernetes::tls_secret::TlsSecret;
 use crate::kubernetes::{ClientSettings, ObjectApi, connect_for_long_calls};
-use crate::server::Clock;
 use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use crate::server::metrics::ServerMetrics;
 
@@ -60,7 +60,7 @@ pub(super) async fn load(
     } else {
         ClientAuth::None
     };
-    let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
+    let store = CertStore::new(auth, clock.clone(), metrics.clone());
     let files = TlsFiles {
         pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
         client_ca: listener.tls_client_ca.clone(),
@@ -73,7 +73,7 @@ pub(super) async fn load(
         return Ok((store, files));
     };
     let reason = match &sources.monitor {
-        Some(monitor) => monitor.describe_problem(clock()).await,
+        Some(monitor) => monitor.describe_problem(clock.now()).await,
         None => None,
     };
     Err(match reason {
@@ -98,7 +98,7 @@ pub(super) fn watch(
     }
     if let Some(monitor) = monitor {
         let store = Arc::clone(store);
-        tasks.spawn(async move { monitor.watch(&store, || clock()).await });
+        tasks.spawn(async move { monitor.watch(&store, || clock.now()).await });
     }
     let store = Arc::clone(store);
     tasks.spawn(async move { files.watch(&store, poll_interval).await });

@@ -12,6 +12,7 @@ use tracing::debug;
 use super::annotation::ANNOTATION;
 use super::owner::Owner;
 use super::secret_state::ObjectVersion;
+use crate::clock::Clock;
 use crate::kubernetes::events::{EventReason, EventRecorder, InvolvedObject};
 use crate::kubernetes::{ApiError, ObjectApi, RateLimiter, Representation, Selector};
 use crate::telemetry::error_chain::ErrorChain;
@@ -47,15 +48,11 @@ struct VersionedSecret {
 }
 
 impl RetryCluster {
-    pub(super) fn new(
-        api: &ObjectApi,
-        limiter: &Arc<RateLimiter>,
-        now: fn() -> jiff::Timestamp,
-    ) -> Self {
+    pub(super) fn new(api: &ObjectApi, limiter: &Arc<RateLimiter>, clock: Clock) -> Self {
         Self {
             api: api.clone(),
             reader: api.rate_limited(limiter),
-            events: EventRecorder::new(api.clone(), now),
+            events: EventRecorder::new(api.clone(), clock),
         }
     }
 

@@ -152,8 +152,7 @@ impl Evaluator {
             .namespace(namespace, context.arrived, context.deadline)
             .await;
         match read {
-            Ok(Some(object)) if object.enabled => Ok(Surface::DefaultsPods),
-            Ok(Some(_)) => Ok(Surface::Pods),
+            Ok(Some(namespace)) => Ok(Surface::of_pods_in(Some(&*namespace))),
             Ok(None) => Err(Outlook::NotInjectable),
             Err(_) => Err(Outlook::Unknown),
         }

@@ -15,6 +15,7 @@ use super::owner::Owner;
 use super::owner_view::{OwnerView, PodDemand};
 use super::pending::PendingOwners;
 use super::secret_state::ObjectVersion;
+use crate::clock::Clock;
 use crate::controller::metrics::{ControllerMetrics, RetryResult};
 use crate::kubernetes::events::EventReason;
 use crate::kubernetes::{ApiErrorKind, ObjectApi, RateLimiter};
@@ -48,11 +49,11 @@ impl RetryTrigger {
         rules: Rules,
         scope: Scope,
         metrics: ControllerMetrics,
-        now: fn() -> jiff::Timestamp,
+        clock: Clock,
     ) -> Self {
         let limiter = RateLimiter::per_second(READS_PER_SECOND);
         Self {
-            cluster: RetryCluster::new(api, &limiter, now),
+            cluster: RetryCluster::new(api, &limiter, clock),
             evaluator: Evaluator::new(&api.client(), &limiter, &rules),
             rules,
             scope,

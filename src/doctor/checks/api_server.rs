@@ -10,6 +10,7 @@ use kube::Client;
 use kube::client::Body;
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::doctor::check::{Check, CheckId};
 use crate::kubernetes::proxy;
 
@@ -37,13 +38,13 @@ pub struct ApiServer {
 ///
 /// # Errors
 /// If the API server does not respond, or is not one.
-pub async fn read(client: &Client, clock: fn() -> Timestamp) -> Result<ApiServer, String> {
+pub async fn read(client: &Client, clock: &Clock) -> Result<ApiServer, String> {
     timeout(VERSION_TIMEOUT, read_version(client, clock))
         .await
         .unwrap_or_else(|_| Err("the API server did not answer in time".to_owned()))
 }
 
-async fn read_version(client: &Client, clock: fn() -> Timestamp) -> Result<ApiServer, String> {
+async fn read_version(client: &Client, clock: &Clock) -> Result<ApiServer, String> {
     let request = http::Request::get("/version")
         .body(Body::empty())
         .map_err(|error| error.to_string())?;
@@ -67,11 +68,11 @@ async fn read_version(client: &Client, clock: fn() -> Timestamp) -> Result<ApiSe
         ));
     }
     let version = git_version(&body).ok_or("the endpoint is not a Kubernetes API server")?;
-    let now = date.unwrap_or_else(clock);
+    let now = date.unwrap_or_else(|| clock.now());
     Ok(ApiServer {
         version,
         now,
-        ahead: clock().as_second() - now.as_second(),
+        ahead: clock.now().as_second() - now.as_second(),
     })
 }
 

@@ -152,7 +152,7 @@ impl Admission {
 
     /// # Panics
     /// If the pod is rejected or skipped.
-    pub(crate) fn admitted(&self) -> Admitted {
+    pub(crate) fn injects(&self) -> Admitted {
         match self.admit() {
             Outcome::Admitted(admitted) => admitted,
             other => panic!("not admitted: {other:#?}"),
@@ -161,10 +161,21 @@ impl Admission {
 
     /// # Panics
     /// If the pod is not rejected.
-    pub(crate) fn refused(&self) -> Vec<String> {
+    pub(crate) fn rejects(&self) -> Vec<String> {
         match self.admit() {
             Outcome::Refused(sentences) => sentences,
             other => panic!("not rejected: {other:#?}"),
+        }
+    }
+
+    /// Reason for which the pod is accepted as it is.
+    ///
+    /// # Panics
+    /// If the pod is rejected or injected.
+    pub(crate) fn accepts(&self) -> SkipReason {
+        match self.admit() {
+            Outcome::Skipped(reason) => reason,
+            other => panic!("not accepted as it is: {other:#?}"),
         }
     }
 

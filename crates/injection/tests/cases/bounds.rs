@@ -36,7 +36,7 @@ fn list_with_too_many_items_is_rejected_without_lookups(
     #[case] value: &str,
     #[case] most: usize,
 ) {
-    let sentences = Admission::of(pod(&[(key, value)])).refused();
+    let sentences = Admission::of(pod(&[(key, value)])).rejects();
     let expected = format!(
         "annotation {PREFIX}{key}: lists {} items; at most {most} are allowed",
         most + 1
@@ -49,7 +49,7 @@ fn longest_lists_are_accepted() {
     let same = vec!["a"; 256].join(" ");
     assert_eq!(
         Admission::of(pod(&[("env-from", &same)]))
-            .admitted()
+            .injects()
             .env_from("app"),
         ["a"]
     );
@@ -60,7 +60,7 @@ fn longest_lists_are_accepted() {
             .collect::<Vec<_>>()
             .join(",")
     );
-    let admitted = Admission::of(pod(&[("env-from", "a"), ("containers", &patterns)])).admitted();
+    let admitted = Admission::of(pod(&[("env-from", "a"), ("containers", &patterns)])).injects();
     assert_eq!(
         (admitted.env_from("app"), admitted.warnings.len()),
         (vec!["a".to_owned()], 31)
@@ -70,7 +70,7 @@ fn longest_lists_are_accepted() {
 #[test]
 fn pattern_is_limited_to_the_length_of_a_name() {
     let long = "a".repeat(64);
-    let sentences = Admission::of(pod(&[("env-from", "a"), ("containers", &long)])).refused();
+    let sentences = Admission::of(pod(&[("env-from", "a"), ("containers", &long)])).rejects();
     assert!(
         sentences[0].contains("at most 63 characters"),
         "{sentences:?}"
@@ -81,7 +81,7 @@ fn pattern_is_limited_to_the_length_of_a_name() {
 fn too_many_annotations_are_rejected_with_one_sentence() {
     let keys: Vec<String> = (0..5_000).map(|n| format!("env.V{n:05}")).collect();
     let annotations: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "a/k")).collect();
-    let sentences = Admission::of(pod(&annotations)).refused();
+    let sentences = Admission::of(pod(&annotations)).rejects();
     assert_eq!(
         sentences,
         [format!(
@@ -93,9 +93,9 @@ fn too_many_annotations_are_rejected_with_one_sentence() {
 #[test]
 fn value_is_limited() {
     let padded = |length: usize| format!("db{}", " ".repeat(length - 2));
-    let admitted = Admission::of(pod(&[("env-from", &padded(65_536))])).admitted();
+    let admitted = Admission::of(pod(&[("env-from", &padded(65_536))])).injects();
     assert_eq!(admitted.env_from("app"), ["db"]);
-    let sentences = Admission::of(pod(&[("env-from", &padded(65_537))])).refused();
+    let sentences = Admission::of(pod(&[("env-from", &padded(65_537))])).rejects();
     assert_eq!(
         sentences,
         [format!(
@@ -114,7 +114,7 @@ fn values_are_limited_in_total() {
         .map(|(key, value)| (*key, value.as_str()))
         .collect();
     assert_eq!(
-        Admission::of(pod(&within)).admitted().env("app"),
+        Admission::of(pod(&within)).injects().env("app"),
         ["A=db/key", "B=db/key"]
     );
     let beyond = [("env.A", part(65_536)), ("env.B", part(65_527))];
@@ -122,7 +122,7 @@ fn values_are_limited_in_total() {
         .iter()
         .map(|(key, value)| (*key, value.as_str()))
         .collect();
-    let sentences = Admission::of(pod(&beyond)).refused();
+    let sentences = Admission::of(pod(&beyond)).rejects();
     assert!(
         sentences[0].starts_with(&format!("annotation {PREFIX}env.B: with this one")),
         "{sentences:?}"
@@ -133,7 +133,7 @@ fn values_are_limited_in_total() {
 #[case::aliases("- &a {name: db, key: k}\n- *a")]
 #[case::depth(&"[".repeat(9))]
 fn yaml_beyond_its_limits_is_rejected(#[case] value: &str) {
-    let sentences = Admission::of(pod(&[("refs", value)])).refused();
+    let sentences = Admission::of(pod(&[("refs", value)])).rejects();
     let expected = format!("annotation {PREFIX}refs: is not a list of {{source, name, key}}:");
     assert!(
         sentences.len() == 1 && sentences[0].starts_with(&expected),
@@ -144,7 +144,7 @@ fn yaml_beyond_its_limits_is_rejected(#[case] value: &str) {
 #[test]
 fn sentence_has_only_the_beginning_of_a_long_name() {
     let key = "x".repeat(1_000_000);
-    let sentences = Admission::of(pod(&[(&key, "a")])).refused();
+    let sentences = Admission::of(pod(&[(&key, "a")])).rejects();
     assert!(
         sentences.len() == 1 && sentences[0].len() < 1_000,
         "{:?}",
@@ -158,7 +158,7 @@ fn sentence_has_only_the_beginning_of_a_long_name() {
 fn secrets_of_one_object_are_limited() {
     assert_eq!(
         Admission::of(pod(&[("env-from", &names(64))]))
-            .admitted()
+            .injects()
             .env_from("app")
             .len(),
         64
@@ -168,14 +168,14 @@ fn secrets_of_one_object_are_limited() {
     let expected = format!(
         "annotation {PREFIX}env-from: with the other annotations, 65 different secrets are asked for; at most 64 are allowed for one object"
     );
-    assert_eq!(admission.refused(), [expected], "defaults count as well");
+    assert_eq!(admission.rejects(), [expected], "defaults count as well");
     let admission = Admission::of(pod(&[
         ("env-from", &names(64)),
         ("env.A", "s1/a"),
         ("env.B", "s1/b"),
     ]));
     assert_eq!(
-        admission.admitted().env("app").len(),
+        admission.injects().env("app").len(),
         2,
         "the same secret twice is one"
     );
@@ -187,8 +187,8 @@ fn entries_of_one_object_are_limited() {
         let spec = json!({"containers": containers(40, |n| format!("c{n}"))});
         Admission::of(pod_with(&[("env-from", &names(count))], spec))
     };
-    assert_eq!(admission(50).admitted().env_from("c39").len(), 50);
-    let sentences = admission(51).refused();
+    assert_eq!(admission(50).injects().env_from("c39").len(), 50);
+    let sentences = admission(51).rejects();
     assert!(
         sentences[0].starts_with("more than 2000 entries"),
         "{sentences:?}"
@@ -203,8 +203,8 @@ fn keys_of_one_secret_are_limited() {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         Admission::of(pod(&[("refs", "db/*")])).secret("db", &keys)
     };
-    assert_eq!(admission(2_000).admitted().env("app").len(), 2_000);
-    let sentences = admission(2_001).refused();
+    assert_eq!(admission(2_000).injects().env("app").len(), 2_000);
+    let sentences = admission(2_001).rejects();
     assert!(
         sentences.len() == 1 && sentences[0].starts_with("more than 2000 entries"),
         "{sentences:?}"
@@ -219,9 +219,9 @@ fn patch_is_limited_before_it_is_rendered() {
         let spec = json!({"containers": containers(count, |n| format!("c{n}"))});
         Admission::of(pod_with(&[("refs", &names)], spec))
     };
-    let admitted = admission(20).admitted();
+    let admitted = admission(20).injects();
     assert!(admitted.patch.len() <= 1 << 20, "{}", admitted.patch.len());
-    let sentences = admission(33).refused();
+    let sentences = admission(33).rejects();
     assert!(
         sentences.len() == 1 && sentences[0].contains("longer than 1048576 bytes"),
         "{sentences:?}"
@@ -233,7 +233,7 @@ fn record_of_a_pod_is_shortened_and_a_second_pass_adds_nothing() {
     let spec = json!({"containers": containers(30, |n| format!("c{n:02}"))});
     // `admitted` checks that a second pass adds nothing.
     let names: Vec<String> = (0..60).map(|n| format!("credentials-{n}")).collect();
-    let admitted = Admission::of(pod_with(&[("env-from", &names.join(","))], spec)).admitted();
+    let admitted = Admission::of(pod_with(&[("env-from", &names.join(","))], spec)).injects();
     let record = admitted.pod["metadata"]["annotations"]["secrets.floe.dev/injected"]
         .as_str()
         .unwrap()
@@ -265,8 +265,8 @@ fn container_name_is_limited() {
         let spec = json!({"containers": containers(1, |_| "c".repeat(length))});
         Admission::of(pod_with(&[("env-from", "a"), ("containers", "*c*")], spec))
     };
-    assert_eq!(admission(63).admitted().env_from(&"c".repeat(63)), ["a"]);
-    let sentences = admission(100_000).refused();
+    assert_eq!(admission(63).injects().env_from(&"c".repeat(63)), ["a"]);
+    let sentences = admission(100_000).rejects();
     assert_eq!(sentences.len(), 1);
     assert!(
         sentences[0].starts_with("the name of a container is 100000 bytes long"),
@@ -285,7 +285,7 @@ fn unknown_names_are_reported_in_one_sentence_with_some_known_ones() {
         &[("env-from", "a"), ("containers", "setup, nobody, c1, none")],
         spec,
     ))
-    .refused();
+    .rejects();
     assert_eq!(
         sentences,
         [format!(
@@ -367,7 +367,7 @@ fn suggestions_are_limited_over_all_missing_keys() {
         .join(",");
     let sentences = Admission::of(pod(&[("refs", &wanted)]))
         .secret("db", &keys)
-        .refused();
+        .rejects();
     let suggested = sentences
         .iter()
         .filter(|sentence| sentence.contains("Did you mean"))

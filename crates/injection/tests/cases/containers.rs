@@ -43,7 +43,7 @@ fn injected(admitted: &Admitted) -> Vec<&'static str> {
 fn selection_selects_containers(#[case] choice: &[(&str, &str)], #[case] expected: &[&str]) {
     let annotations: Vec<(&str, &str)> =
         choice.iter().copied().chain([("env-from", "a")]).collect();
-    let admitted = Admission::of(pod_with(&annotations, spec())).admitted();
+    let admitted = Admission::of(pod_with(&annotations, spec())).injects();
     assert_eq!(injected(&admitted), expected);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
     assert_eq!(admitted.container("proxy")["restartPolicy"], "Always");
@@ -53,7 +53,7 @@ fn selection_selects_containers(#[case] choice: &[(&str, &str)], #[case] expecte
 fn selection_of_a_default_may_include_sidecars() {
     let admitted = Admission::of(pod_with(&[("env-from", "a")], spec()))
         .namespace(&[("containers", "*")])
-        .admitted();
+        .injects();
     assert_eq!(injected(&admitted), ["app", "app-metrics", "istio-proxy"]);
 }
 
@@ -85,9 +85,9 @@ fn selection_of_a_default_may_include_sidecars() {
 )]
 fn unknown_container_is_rejected(#[case] key: &str, #[case] name: &str, #[case] sentence: &str) {
     let admission = Admission::of(pod_with(&[("env-from", "a"), (key, name)], spec()));
-    assert_eq!(admission.refused(), [sentence]);
+    assert_eq!(admission.rejects(), [sentence]);
     // Another webhook may still add the container to a template.
-    let template = admission.target(PlanTarget::Template).admitted();
+    let template = admission.target(PlanTarget::Template).injects();
     assert!(
         template.warnings.contains(&sentence.to_owned()),
         "{:?}",
@@ -102,7 +102,7 @@ fn init_container_of_a_pod_without_any_is_rejected() {
         &[("env-from", "a"), ("init-containers", "migrate")],
         spec,
     ))
-    .refused();
+    .rejects();
     assert_eq!(
         sentences,
         [
@@ -116,7 +116,7 @@ fn init_container_of_a_pod_without_any_is_rejected() {
 fn unknown_container_of_a_default_is_a_warning() {
     let admitted = Admission::of(pod_with(&[("env-from", "a")], spec()))
         .service_account("floe-dagster", &[("containers", "dagster,app")])
-        .admitted();
+        .injects();
     assert_eq!(injected(&admitted), ["app"]);
     assert_eq!(
         admitted.warnings,
@@ -133,7 +133,7 @@ fn glob_without_a_match_is_a_warning() {
         &[("env-from", "a"), ("containers", "app,web-*")],
         spec(),
     ))
-    .admitted();
+    .injects();
     assert_eq!(injected(&admitted), ["app"]);
     assert_eq!(
         admitted.warnings,
@@ -148,7 +148,7 @@ fn star_accepts_a_pod_without_init_containers() {
         &[("env-from", "a"), ("init-containers", "*")],
         spec,
     ))
-    .admitted();
+    .injects();
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
 }
 
@@ -161,7 +161,7 @@ fn pod_without_a_selected_container_gets_a_warning(
 ) {
     let annotations: Vec<(&str, &str)> =
         choice.iter().copied().chain([("env-from", "a")]).collect();
-    let admitted = Admission::of(pod_with(&annotations, spec)).admitted();
+    let admitted = Admission::of(pod_with(&annotations, spec)).injects();
     assert_eq!(admitted.patch, "[]");
     assert_eq!(
         admitted.warnings[0],
@@ -183,28 +183,28 @@ fn pod_of_sidecars_with_own_annotations_is_rejected_with_their_names() {
     let requests = [("env-from", "a")];
     let mut admission = Admission::of(pod_with(&requests, spec.clone()));
     assert_eq!(
-        admission.refused(),
+        admission.rejects(),
         [only_sidecars("istio-proxy, linkerd-proxy")]
     );
     admission.target = PlanTarget::Manifest;
     assert_eq!(
-        admission.refused(),
+        admission.rejects(),
         [only_sidecars("istio-proxy, linkerd-proxy")]
     );
     // Another webhook may still add a container that is not a sidecar.
     admission.target = PlanTarget::Template;
-    let admitted = admission.admitted();
+    let admitted = admission.injects();
     assert_eq!(
         (admitted.patch.as_str(), admitted.warnings),
         ("[]", vec![only_sidecars("istio-proxy, linkerd-proxy")])
     );
     let chosen = [("env-from", "a"), ("containers", "istio-proxy")];
-    let chosen = Admission::of(pod_with(&chosen, spec.clone())).admitted();
+    let chosen = Admission::of(pod_with(&chosen, spec.clone())).injects();
     assert_eq!(chosen.env_from("istio-proxy"), ["a"]);
     // A default is written for many pods, some of which have only sidecars.
     let by_default = Admission::of(pod_with(&[], spec))
         .namespace(&requests)
-        .admitted();
+        .injects();
     assert_eq!(
         by_default.warnings,
         ["no container is selected, so no secret was injected"]
@@ -220,7 +220,7 @@ fn pod_of_many_sidecars_is_rejected_with_their_first_names() {
         &[("env-from", "a")],
         json!({ "containers": containers }),
     ))
-    .refused();
+    .rejects();
     let names: Vec<String> = (10..20).map(|n| format!("linkerd-{n}")).collect();
     assert_eq!(
         refused,
@@ -241,7 +241,7 @@ fn sidecar_with_a_label_counts_only_in_pods_of_its_tool(
         json!({ "containers": [{ "name": "main" }, { "name": "wait" }] }),
     );
     pod["metadata"]["labels"] = labels;
-    let admitted = Admission::of(pod).admitted();
+    let admitted = Admission::of(pod).injects();
     let injected: Vec<&str> = ["main", "wait"]
         .into_iter()
         .filter(|name| !admitted.env_from(name).is_empty())
@@ -258,7 +258,7 @@ fn ephemeral_containers_are_not_changed() {
         ("containers", "*"),
         ("init-containers", "*"),
     ];
-    let admitted = Admission::of(pod_with(&annotations, spec.clone())).admitted();
+    let admitted = Admission::of(pod_with(&annotations, spec.clone())).injects();
     assert_eq!(
         admitted.pod["spec"]["ephemeralContainers"],
         spec["ephemeralContainers"]
@@ -274,7 +274,7 @@ fn pod_with_too_many_containers_is_rejected() {
         &[("env-from", "a,b")],
         json!({ "containers": containers }),
     ))
-    .refused();
+    .rejects();
     assert_eq!(
         sentences,
         [

@@ -6,7 +6,7 @@ use injection::{
 };
 use rstest::rstest;
 
-use crate::admission::{Admission, Outcome, PREFIX, pod};
+use crate::admission::{Admission, PREFIX, pod};
 
 /// # Panics
 /// If the annotations request nothing, or are invalid.
@@ -37,7 +37,7 @@ fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
 #[case::dotted("tls.example.com", &["tls.example.com"])]
 #[case::dashes("- db-creds\r\n- infisical:api-keys\r\n", &["db-creds", "api-keys"])]
 fn env_from_injects_whole_secrets(#[case] value: &str, #[case] expected: &[&str]) {
-    let admitted = Admission::of(pod(&[("env-from", value)])).admitted();
+    let admitted = Admission::of(pod(&[("env-from", value)])).injects();
     assert_eq!(admitted.env_from("app"), expected);
     assert!(admitted.env("app").is_empty());
 }
@@ -78,7 +78,7 @@ fn env_from_injects_whole_secrets(#[case] value: &str, #[case] expected: &[&str]
 fn refs_become_variables_named_by_the_spec(#[case] value: &str, #[case] expected: &[&str]) {
     let admitted = Admission::of(pod(&[("refs", value)]))
         .secret("d", &["value"])
-        .admitted();
+        .injects();
     assert_eq!(admitted.env("app"), expected);
     assert!(admitted.env_from("app").is_empty());
 }
@@ -102,7 +102,7 @@ fn env_sets_the_name_of_a_variable(
     #[case] value: &str,
     #[case] expected: &str,
 ) {
-    let admitted = Admission::of(pod(&[(&format!("env.{variable}"), value)])).admitted();
+    let admitted = Admission::of(pod(&[(&format!("env.{variable}"), value)])).injects();
     assert_eq!(admitted.env("app"), [expected]);
 }
 
@@ -116,7 +116,7 @@ fn aliases_follow_references_in_the_order_of_their_names() {
         ("env.A", "s/a"),
         ("refs", "s/z,s/y"),
     ]))
-    .admitted();
+    .injects();
     assert_eq!(
         admitted.env("app"),
         [
@@ -134,7 +134,7 @@ fn alias_and_reference_may_name_the_same_key() {
         ("env.PGPASSWORD", "db/password"),
         ("refs", "db/password"),
     ]))
-    .admitted();
+    .injects();
     assert_eq!(
         admitted.env("app"),
         [
@@ -150,9 +150,9 @@ fn source_env_needs_no_injection() {
         ("refs", "env:present, env:too/key"),
         ("env.X", "env:present/key"),
     ]))
-    .admit();
-    assert_eq!(outcome, Outcome::Skipped(SkipReason::NotRequested));
-    let admitted = Admission::of(pod(&[("refs", "env:present,a/k")])).admitted();
+    .accepts();
+    assert_eq!(outcome, SkipReason::NotRequested);
+    let admitted = Admission::of(pod(&[("refs", "env:present,a/k")])).injects();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
@@ -226,10 +226,7 @@ fn pod_without_requests_is_skipped(
     #[case] annotations: &[(&str, &str)],
     #[case] reason: SkipReason,
 ) {
-    assert_eq!(
-        Admission::of(pod(annotations)).admit(),
-        Outcome::Skipped(reason)
-    );
+    assert_eq!(Admission::of(pod(annotations)).accepts(), reason);
 }
 
 #[rstest]
@@ -429,7 +426,7 @@ fn invalid_annotation_is_rejected_by_name(
     } else {
         ("env-from", "a")
     };
-    let sentences = Admission::of(pod(&[valid, (key, value)])).refused();
+    let sentences = Admission::of(pod(&[valid, (key, value)])).rejects();
     let start = format!("annotation {PREFIX}{key}: ");
     assert!(
         sentences.iter().all(|error| error.starts_with(&start)),
@@ -454,7 +451,7 @@ fn all_invalid_annotations_are_reported_in_order() {
         ("infisical.x", "nowhere"),
         ("unheard-of", "x"),
     ]))
-    .refused();
+    .rejects();
     let named: Vec<&str> = sentences
         .iter()
         .map(|sentence| {
@@ -504,7 +501,7 @@ fn unsupported_source_differs_from_an_invalid_one() {
 
 #[test]
 fn errors_of_an_opted_out_pod_are_reported() {
-    let sentences = Admission::of(pod(&[("inject", "false"), ("env-from", "UPPER")])).refused();
+    let sentences = Admission::of(pod(&[("inject", "false"), ("env-from", "UPPER")])).rejects();
     assert_eq!(sentences.len(), 1, "{sentences:?}");
 }
 
@@ -517,7 +514,7 @@ fn errors_of_an_opted_out_pod_are_reported() {
 #[case("env.X")]
 #[case("infisical.x")]
 fn sentence_has_only_the_beginning_of_a_long_value(#[case] key: &str) {
-    let sentences = Admission::of(pod(&[(key, &"Ü".repeat(1_000_000))])).refused();
+    let sentences = Admission::of(pod(&[(key, &"Ü".repeat(1_000_000))])).rejects();
     assert!(
         sentences.iter().all(|sentence| sentence.len() < 1_000),
         "{:?}",

@@ -23,7 +23,7 @@ fn missing_lists_are_created(#[case] fields: Value) {
         &[("env-from", "b,a"), ("refs", "s/k")],
         app(fields),
     ))
-    .admitted();
+    .injects();
     assert_eq!(
         admitted.container("app")["envFrom"],
         json!([{ "secretRef": { "name": "b" } }, { "secretRef": { "name": "a" } }])
@@ -62,7 +62,7 @@ fn injected_sources_come_first_so_that_the_authors_win(
         &[("env-from", annotation)],
         app(json!({ "envFrom": own })),
     ));
-    assert_eq!(admission.admitted().env_from("app"), expected);
+    assert_eq!(admission.injects().env_from("app"), expected);
 }
 
 fn literal(name: &str, value: &str) -> Value {
@@ -88,7 +88,7 @@ fn injected_variables_come_last_unless_the_author_refers_to_them(
     #[case] expected: &[&str],
 ) {
     let admission = Admission::of(pod_with(&[("refs", "s/k,s/l")], app(json!({ "env": own }))));
-    assert_eq!(admission.admitted().env("app"), expected);
+    assert_eq!(admission.injects().env("app"), expected);
 }
 
 #[rstest]
@@ -101,7 +101,7 @@ fn injected_variables_come_last_unless_the_author_refers_to_them(
 fn variable_of_the_author_is_not_overridden(#[case] own: Value, #[case] warned: bool) {
     let spec = app(json!({ "env": [own] }));
     let admitted =
-        Admission::of(pod_with(&[("env.PGPASSWORD", "pg/password")], spec.clone())).admitted();
+        Admission::of(pod_with(&[("env.PGPASSWORD", "pg/password")], spec.clone())).injects();
     assert_eq!(admitted.pod["spec"], spec);
     assert_eq!(admitted.patch, "[]");
     let expected: &[&str] = if warned {
@@ -117,7 +117,7 @@ fn last_entry_of_a_variable_counts_as_in_the_kubelet() {
     let injected =
         json!({ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } });
     let spec = app(json!({ "env": [injected, literal("X", "override")] }));
-    let admitted = Admission::of(pod_with(&[("env.X", "s/k")], spec)).admitted();
+    let admitted = Admission::of(pod_with(&[("env.X", "s/k")], spec)).injects();
     assert_eq!(
         admitted.warnings,
         ["container \"app\" already sets X; it was left as it is"]
@@ -150,7 +150,7 @@ fn unknown_fields_and_foreign_annotations_survive() {
         annotations.insert(hostile.to_owned(), json!(hostile));
     }
     // `admitted` compares the whole pod with the pod before.
-    let admitted = Admission::of(pod).admitted();
+    let admitted = Admission::of(pod).injects();
     assert_eq!(admitted.env_from("app"), ["a", "configmap:c"]);
     assert_eq!(admitted.pod["metadata"]["annotations"]["~0/~1"], "~0/~1");
 }

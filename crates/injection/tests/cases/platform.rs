@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::admission::{Admission, Outcome, PREFIX};
+use crate::admission::{Admission, PREFIX};
 use injection::SkipReason;
 
 /// Reads `tests/testdata/pods/<name>.json`: the pod as the API server sends it.
@@ -46,9 +46,7 @@ fn platform_pod_is_injected_by_the_defaults_of_its_namespace(
     #[case] env_from: &[&str],
     #[case] env: &[&str],
 ) {
-    let admitted = Admission::of(rendered(name))
-        .namespace(&DEFAULTS)
-        .admitted();
+    let admitted = Admission::of(rendered(name)).namespace(&DEFAULTS).injects();
     assert_eq!(admitted.env_from(container), env_from);
     let with_injected: Vec<&str> = env
         .iter()
@@ -74,14 +72,14 @@ fn platform_pod_is_injected_by_the_defaults_of_its_namespace(
 #[case("helm-test")]
 fn platform_pod_without_requests_is_not_changed(#[case] name: &str) {
     assert_eq!(
-        Admission::of(rendered(name)).admit(),
-        Outcome::Skipped(SkipReason::NotRequested)
+        Admission::of(rendered(name)).accepts(),
+        SkipReason::NotRequested
     );
     assert_eq!(
         Admission::of(rendered(name))
             .namespace(&[("inject", "false"), ("env-from", "a")])
-            .admit(),
-        Outcome::Skipped(SkipReason::OptedOut)
+            .accepts(),
+        SkipReason::OptedOut
     );
 }
 
@@ -91,7 +89,7 @@ fn fields_of_pod_security_are_not_changed() {
     let before = rendered("floe-jobs-dbt");
     let after = Admission::of(before.clone())
         .namespace(&DEFAULTS)
-        .admitted()
+        .injects()
         .pod;
     for field in [
         "securityContext",
@@ -121,7 +119,7 @@ fn dagster_run_requests_secrets_by_its_tags() {
     for (key, value) in annotations {
         pod["metadata"]["annotations"][format!("{PREFIX}{key}")] = value.into();
     }
-    let admitted = Admission::of(pod).admitted();
+    let admitted = Admission::of(pod).injects();
     assert_eq!(
         admitted.env("dagster"),
         [
@@ -141,7 +139,7 @@ fn dagster_run_requests_secrets_by_its_tags() {
 fn existing_secret_of_a_cube_pod_is_not_added_again() {
     let admitted = Admission::of(rendered("cube-api"))
         .namespace(&[("env-from", "floe-cube,warehouse")])
-        .admitted();
+        .injects();
     assert_eq!(
         admitted.env_from("cube-api"),
         ["warehouse", "configmap:floe-cube", "floe-cube"]
@@ -152,7 +150,7 @@ fn existing_secret_of_a_cube_pod_is_not_added_again() {
 fn helm_test_pod_is_injected_by_the_defaults_of_its_namespace() {
     let admitted = Admission::of(rendered("helm-test"))
         .namespace(&DEFAULTS)
-        .admitted();
+        .injects();
     for container in ["polaris", "otel"] {
         assert_eq!(admitted.env_from(container), ["snowflake-credentials"]);
     }

@@ -25,7 +25,7 @@ fn nearest_annotation_counts(
     let admission = Admission::of(pod(own))
         .service_account("floe-dagster", service_account)
         .namespace(namespace);
-    assert_eq!(admission.admitted().env_from("app"), expected);
+    assert_eq!(admission.injects().env_from("app"), expected);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn annotations_of_all_layers_are_merged() {
         .service_account("floe-dagster", &[("env.A", "sa/a"), ("env.B", "sa/b")])
         .namespace(&[("env.A", "ns/a"), ("env.B", "ns/b"), ("env.C", "ns/c")]);
     assert_eq!(
-        admission.admitted().env("app"),
+        admission.injects().env("app"),
         ["A=pod/a", "B=sa/b", "C=ns/c"]
     );
 }
@@ -70,7 +70,7 @@ fn error_in_a_default_names_its_owner() {
             ("reload", "never"),
             ("inject", "maybe"),
         ])
-        .refused();
+        .rejects();
     let starts = [
         "annotation secrets.floe.dev/env-from of namespace \"floe-jobs\": \"UPPER\" is not a Secret name",
         "annotation secrets.floe.dev/inject of namespace \"floe-jobs\": \"maybe\" is not one of",
@@ -88,7 +88,7 @@ fn missing_secret_of_a_default_names_the_default() {
         .namespace(&[("env-from", "gone")])
         .missing("gone");
     assert_eq!(
-        admission.refused(),
+        admission.rejects(),
         [
             "secret \"gone\" not found in namespace \"floe-jobs\" (backend kubernetes; asked for by annotation \
           secrets.floe.dev/env-from of namespace \"floe-jobs\"). Create it or correct the annotation."
@@ -105,7 +105,7 @@ fn default_applies_to_a_pod_without_annotations(#[case] metadata: serde_json::Va
     let bare = json!({ "metadata": metadata, "spec": { "containers": [{ "name": "app" }] } });
     let admitted = Admission::of(bare)
         .namespace(&[("env-from", "ns")])
-        .admitted();
+        .injects();
     assert_eq!(admitted.env_from("app"), ["ns"]);
     assert_eq!(
         admitted.pod["metadata"]["labels"]["secrets.floe.dev/injected"],
@@ -122,7 +122,7 @@ fn default_applies_to_a_template_without_metadata() {
     let template = json!({ "spec": { "containers": [{ "name": "app" }] } });
     let admitted = Admission::of(template)
         .namespace(&[("refs", "a/k")])
-        .admitted();
+        .injects();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
@@ -136,7 +136,7 @@ fn default_that_may_override_the_authors_sources_is_a_warning() {
     let admission = Admission::of(pod_with(&[("env.OWN", "db/key")], spec))
         .namespace(&[("env.REGION", "aws/region"), ("env.ZONE", "aws/zone")]);
     assert_eq!(
-        admission.admitted().warnings,
+        admission.injects().warnings,
         [
             "container \"app\" gets REGION and 1 more from a default; a key of that name in its own envFrom is overridden"
         ]

@@ -28,7 +28,7 @@ fn record_lists_only_added_entries() {
         ("env.X", "s/x"),
         ("init-containers", "*"),
     ];
-    let admitted = Admission::of(pod_with(&annotations, spec)).admitted();
+    let admitted = Admission::of(pod_with(&annotations, spec)).injects();
     assert_eq!(
         admitted.record(),
         json!({
@@ -50,7 +50,7 @@ fn record_lists_only_added_entries() {
 fn pod_with_all_entries_gets_no_record_and_no_label() {
     let spec =
         json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "a" } }] }] });
-    let admitted = Admission::of(pod_with(&[("env-from", "a")], spec)).admitted();
+    let admitted = Admission::of(pod_with(&[("env-from", "a")], spec)).injects();
     assert_eq!(admitted.patch, "[]");
 }
 
@@ -83,9 +83,9 @@ fn with_record(mut pod: Value, record: &str) -> Value {
 #[case::an_init_container_without_the_entries(r#"{"initContainers":{"init":{"envFrom":["a"]}}}"#)]
 #[case::the_wrong_list(r#"{"initContainers":{"app":{"envFrom":["a"]}}}"#)]
 fn forged_record_has_no_effect(#[case] forged: &str) {
-    let honest = Admission::of(pod_with(&REQUEST, two_containers())).admitted();
+    let honest = Admission::of(pod_with(&REQUEST, two_containers())).injects();
     let admitted =
-        Admission::of(with_record(pod_with(&REQUEST, two_containers()), forged)).admitted();
+        Admission::of(with_record(pod_with(&REQUEST, two_containers()), forged)).injects();
     assert_eq!(
         admitted,
         Admitted {
@@ -109,7 +109,7 @@ fn record_is_checked_by_references_not_by_names(#[case] env: Value, #[case] forg
     let mut spec = two_containers();
     spec["containers"][0]["env"] = json!([env, { "name": "OTHER", "value": "x" }]);
     spec["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "a" } }]);
-    let admitted = Admission::of(with_record(pod_with(&REQUEST, spec), forged)).admitted();
+    let admitted = Admission::of(with_record(pod_with(&REQUEST, spec), forged)).injects();
     assert_eq!(
         admitted.env_from("web"),
         ["a"],
@@ -132,7 +132,7 @@ fn late(annotations: &[(&str, &str)]) -> Admission {
 /// A pod that was admitted, and to which another webhook then added a container.
 fn late_by(annotations: &[(&str, &str)], name: &str) -> Admission {
     let mut pod = Admission::of(pod_with(annotations, two_containers()))
-        .admitted()
+        .injects()
         .pod;
     pod["spec"]["containers"]
         .as_array_mut()
@@ -152,7 +152,7 @@ fn late_container_is_injected_only_if_selected(
     #[case] expected: &[&str],
 ) {
     let annotations: Vec<(&str, &str)> = choice.iter().copied().chain(REQUEST).collect();
-    let admitted = late(&annotations).admitted();
+    let admitted = late(&annotations).injects();
     assert_eq!(admitted.env_from("late"), expected);
     let recorded = admitted.record()["containers"]["late"] != Value::Null;
     assert_eq!(recorded, !expected.is_empty());
@@ -165,7 +165,7 @@ fn late_container_is_injected_only_if_selected(
 
 #[test]
 fn late_container_of_a_template_is_injected() {
-    let admitted = late(&REQUEST).target(PlanTarget::Template).admitted();
+    let admitted = late(&REQUEST).target(PlanTarget::Template).injects();
     assert_eq!(
         admitted.env_from("late"),
         ["a"],
@@ -177,23 +177,23 @@ fn late_container_of_a_template_is_injected() {
 fn record_is_valid_beside_an_entry_of_the_author() {
     let mut spec = two_containers();
     spec["containers"][0]["env"] = json!([{ "name": "FLOE_SECRET_S_K", "value": "mine" }]);
-    let mut pod = Admission::of(pod_with(&REQUEST, spec)).admitted().pod;
+    let mut pod = Admission::of(pod_with(&REQUEST, spec)).injects().pod;
     pod["spec"]["containers"]
         .as_array_mut()
         .unwrap()
         .push(json!({ "name": "late" }));
-    assert!(Admission::of(pod).admitted().env_from("late").is_empty());
+    assert!(Admission::of(pod).injects().env_from("late").is_empty());
 }
 
 #[test]
 fn removed_entries_are_injected_again() {
     let mut pod = Admission::of(pod_with(&REQUEST, two_containers()))
-        .admitted()
+        .injects()
         .pod;
     pod["spec"]["containers"][0]
         .as_object_mut()
         .unwrap()
         .remove("env");
-    let admitted = Admission::of(pod).admitted();
+    let admitted = Admission::of(pod).injects();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_S_K=s/k"]);
 }

@@ -30,7 +30,7 @@ fn owned(mut pod: Value, kind: &str) -> Value {
 
 #[test]
 fn pod_lists_the_secrets_that_its_workload_would() {
-    let admitted = Admission::of(requesting(&[])).admitted();
+    let admitted = Admission::of(requesting(&[])).injects();
     assert_eq!(reload_list(&admitted), r"api\.token,db");
     assert_eq!(
         admitted.record()["restart"],
@@ -44,12 +44,12 @@ fn pod_lists_the_secrets_that_its_workload_would() {
 #[case::infisical("infisical", false)]
 #[case::off("off", false)]
 fn pod_list_depends_on_the_mode(#[case] mode: &str, #[case] listed: bool) {
-    let admitted = Admission::of(requesting(&[("secrets.floe.dev/reload", mode)])).admitted();
+    let admitted = Admission::of(requesting(&[("secrets.floe.dev/reload", mode)])).injects();
     assert_eq!(reload_list(&admitted).is_string(), listed);
     assert_eq!(admitted.record()["restart"].is_object(), listed);
     let by_default = Admission::of(requesting(&[]))
         .namespace(&[("reload", mode)])
-        .admitted();
+        .injects();
     assert_eq!(reload_list(&by_default).is_string(), listed);
 }
 
@@ -64,7 +64,7 @@ fn pod_list_depends_on_the_owner(#[case] owner: &str, #[case] listed: bool) {
     for mode in ["auto", "reloader"] {
         let pod = owned(requesting(&[("secrets.floe.dev/reload", mode)]), owner);
         assert_eq!(
-            reload_list(&Admission::of(pod).admitted()).is_string(),
+            reload_list(&Admission::of(pod).injects()).is_string(),
             listed,
             "{mode}"
         );
@@ -83,7 +83,7 @@ fn pod_list_depends_on_the_owner(#[case] owner: &str, #[case] listed: bool) {
 #[case::what_is_found("reloader.stakater.com/search", "true")]
 #[case::another_mechanism("secrets.infisical.com/auto-reload", "true")]
 fn reload_annotations_of_the_author_are_not_changed(#[case] key: &str, #[case] value: &str) {
-    let admitted = Admission::of(requesting(&[(key, value)])).admitted();
+    let admitted = Admission::of(requesting(&[(key, value)])).injects();
     let annotations = &admitted.pod["metadata"]["annotations"];
     assert_eq!(
         (&annotations[key], reload_list(&admitted).is_string()),
@@ -105,12 +105,12 @@ fn reload_annotations_of_the_author_are_not_changed(#[case] key: &str, #[case] v
 fn excluded_secrets_are_not_listed() {
     let exclude = [("secrets.exclude.reloader.stakater.com/reload", "db")];
     assert_eq!(
-        reload_list(&Admission::of(requesting(&exclude)).admitted()),
+        reload_list(&Admission::of(requesting(&exclude)).injects()),
         r"api\.token"
     );
     let beside_auto = [(AUTO, "true"), ("secrets.floe.dev/reload", "reloader")];
     assert_eq!(
-        reload_list(&Admission::of(requesting(&beside_auto)).admitted()),
+        reload_list(&Admission::of(requesting(&beside_auto)).injects()),
         r"api\.token,db",
         "requested explicitly"
     );
@@ -121,7 +121,7 @@ fn excluded_secrets_are_not_listed() {
 #[case(PlanTarget::Manifest)]
 #[case(PlanTarget::Template)]
 fn template_gets_no_list(#[case] target: PlanTarget) {
-    let admitted = Admission::of(requesting(&[])).target(target).admitted();
+    let admitted = Admission::of(requesting(&[])).target(target).injects();
     assert_eq!(admitted.env_from("app"), ["db"]);
     assert_eq!(
         (reload_list(&admitted), &admitted.record()["restart"]),
@@ -134,7 +134,7 @@ fn pod_without_additions_gets_no_list() {
     let spec = json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] }] });
     assert_eq!(
         Admission::of(pod_with(&[("env-from", "db")], spec))
-            .admitted()
+            .injects()
             .patch,
         "[]"
     );
@@ -146,7 +146,7 @@ fn pod_list_is_written_to_a_pod_without_annotations() {
     bare["metadata"] = json!({ "generateName": "run-" });
     let admitted = Admission::of(bare)
         .namespace(&[("env-from", "db")])
-        .admitted();
+        .injects();
     assert_eq!(reload_list(&admitted), "db");
     let annotations = admitted.pod["metadata"]["annotations"].as_object().unwrap();
     assert_eq!(
@@ -160,12 +160,12 @@ fn pod_list_is_written_to_a_pod_without_annotations() {
 #[test]
 fn pod_list_is_kept_by_a_later_pass() {
     let choice = [("secrets.floe.dev/containers", "*")];
-    let mut pod = Admission::of(requesting(&choice)).admitted().pod;
+    let mut pod = Admission::of(requesting(&choice)).injects().pod;
     pod["spec"]["containers"]
         .as_array_mut()
         .unwrap()
         .push(json!({ "name": "late" }));
-    let second = Admission::of(pod).admitted();
+    let second = Admission::of(pod).injects();
     assert_eq!(second.env_from("late"), ["db"]);
     assert_eq!(reload_list(&second), r"api\.token,db");
     assert_eq!(
@@ -181,7 +181,7 @@ fn pod_list_is_limited() {
         let names: Vec<String> = (0..secrets)
             .map(|n| format!("{}{n:03}", "s".repeat(250)))
             .collect();
-        let admitted = Admission::of(pod(&[("env-from", &names.join(","))])).admitted();
+        let admitted = Admission::of(pod(&[("env-from", &names.join(","))])).injects();
         assert_eq!(reload_list(&admitted).is_string(), listed, "{secrets}");
         assert_eq!(admitted.env_from("app").len(), secrets);
     }

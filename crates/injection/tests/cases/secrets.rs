@@ -20,7 +20,7 @@ fn bound_secret_is_referenced_and_the_variable_keeps_its_name() {
         ("refs", "infisical:snow/user"),
     ]))
     .bound("infisical:snow", found("infisical-snow-5f2", &["user"]))
-    .admitted();
+    .injects();
     assert_eq!(admitted.env_from("app"), ["infisical-snow-5f2"]);
     assert_eq!(
         admitted.env("app"),
@@ -36,7 +36,7 @@ fn references_bound_to_one_secret_are_injected_once() {
     ]))
     .secret("snow", &["k"])
     .bound("infisical:snow", found("snow", &["k"]))
-    .admitted();
+    .injects();
     assert_eq!(admitted.env_from("app"), ["snow"]);
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_SNOW_K=snow/k"]);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
@@ -49,7 +49,7 @@ fn keys_of_one_secret_become_one_variable_each() {
         "db/username,db/password,db/host,db/password",
     )]))
     .secret("db", &["host", "password", "username"])
-    .admitted();
+    .injects();
     let expected = [
         "FLOE_SECRET_DB_USERNAME=db/username",
         "FLOE_SECRET_DB_PASSWORD=db/password",
@@ -59,6 +59,18 @@ fn keys_of_one_secret_become_one_variable_each() {
 }
 
 // === missing ===
+
+#[test]
+fn named_secret_is_injected_and_missing_one_is_rejected() {
+    let pod = pod(&[("env-from", "snowflake-credentials")]);
+    let injected = Admission::of(pod.clone()).injects();
+    assert_eq!(injected.env_from("app"), ["snowflake-credentials"]);
+
+    let sentences = Admission::of(pod)
+        .missing("snowflake-credentials")
+        .rejects();
+    assert!(sentences[0].starts_with("secret \"snowflake-credentials\" not found"));
+}
 
 #[test]
 fn missing_secret_is_rejected_with_a_sentence_to_fix_it() {
@@ -74,7 +86,7 @@ fn missing_secret_is_rejected_with_a_sentence_to_fix_it() {
         },
     )
     .missing("gone")
-    .refused();
+    .rejects();
     assert_eq!(
         sentences,
         [
@@ -93,7 +105,7 @@ fn missing_key_is_rejected_and_a_similar_one_suggested() {
         ("env.U", "db/nothing-like-it"),
     ]))
     .secret("db", &["password", "user"])
-    .refused();
+    .rejects();
     assert_eq!(
         sentences,
         [
@@ -117,7 +129,7 @@ fn all_errors_are_reported_at_once() {
     let sentences = Admission::of(pod(&annotations))
         .missing("gone")
         .secret("db", &[])
-        .refused();
+        .rejects();
     let about = [
         "no key \"none\"",
         "secret \"gone\"",
@@ -140,7 +152,7 @@ fn on_missing_warn_admits_and_the_kubelet_waits() {
     let admitted = Admission::of(pod(&annotations))
         .missing("gone")
         .secret("db", &["k"])
-        .admitted();
+        .injects();
     assert_eq!(admitted.env_from("app"), ["gone"]);
     assert_eq!(
         admitted.env("app"),
@@ -159,7 +171,7 @@ fn on_missing_warn_admits_and_the_kubelet_waits() {
 fn on_missing_warn_of_all_keys_injects_none_and_warns() {
     let admitted = Admission::of(pod(&[("refs", "gone/*,a/k"), ("on-missing", "warn")]))
         .missing("gone")
-        .admitted();
+        .injects();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
     assert_eq!(admitted.warnings.len(), 1, "{:?}", admitted.warnings);
 }
@@ -180,9 +192,9 @@ fn on_missing_defaults_by_target(
         .missing("gone")
         .target(target);
     if refused {
-        assert_eq!(admission.refused().len(), 1);
+        assert_eq!(admission.rejects().len(), 1);
     } else {
-        assert_eq!(admission.admitted().warnings.len(), 1);
+        assert_eq!(admission.injects().warnings.len(), 1);
     }
 }
 
@@ -190,7 +202,7 @@ fn on_missing_defaults_by_target(
 fn unchecked_secret_is_referenced_by_its_name() {
     let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")]))
         .bound("a", BindOutcome::Unchecked);
-    assert_eq!(admission.admitted().env("app"), ["FLOE_SECRET_A_K=a/k"]);
+    assert_eq!(admission.injects().env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
 // === name/* ===
@@ -199,7 +211,7 @@ fn unchecked_secret_is_referenced_by_its_name() {
 fn star_injects_all_keys_in_order() {
     let admitted = Admission::of(pod(&[("refs", "z/k,db/*,db/user")]))
         .secret("db", &["user", "Pass.word", "host"])
-        .admitted();
+        .injects();
     assert_eq!(
         admitted.env("app"),
         [
@@ -215,7 +227,7 @@ fn star_injects_all_keys_in_order() {
 fn star_of_a_secret_without_keys_is_a_warning() {
     let admitted = Admission::of(pod(&[("refs", "db/*")]))
         .secret("db", &[])
-        .admitted();
+        .injects();
     assert_eq!(
         admitted.warnings,
         ["\"db/*\" (annotation secrets.floe.dev/refs) brings in nothing: the secret has no keys"]
@@ -228,7 +240,7 @@ fn star_of_a_secret_without_keys_is_a_warning() {
 fn star_with_unknown_keys_is_rejected(#[case] bound: BindOutcome) {
     let sentences = Admission::of(pod(&[("refs", "db/*")]))
         .bound("db", bound)
-        .refused();
+        .rejects();
     assert_eq!(sentences.len(), 1, "{sentences:?}");
     assert!(
         sentences[0]
@@ -242,7 +254,7 @@ fn star_of_a_secret_with_too_many_keys_is_rejected() {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let sentences = Admission::of(pod(&[("refs", "db/*")]))
         .secret("db", &keys)
-        .refused();
+        .rejects();
     assert!(
         sentences[0].starts_with("more than 2000 entries would be added"),
         "{sentences:?}"
@@ -276,7 +288,7 @@ fn references_with_the_same_variable_are_rejected_naming_both(
         admission.secret("s", keys)
     };
     assert_eq!(
-        admission.refused(),
+        admission.rejects(),
         [format!(
             "{one} ({REFS}) and {other} ({REFS}) would both set the variable {variable}. \
              Ask for one of them by secrets.floe.dev/env.<VAR> instead, under a name of its own."
@@ -287,7 +299,7 @@ fn references_with_the_same_variable_are_rejected_naming_both(
 #[test]
 fn alias_with_the_variable_of_a_reference_is_rejected_naming_both() {
     let sentences =
-        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).refused();
+        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).rejects();
     assert_eq!(
         sentences,
         [
@@ -300,8 +312,7 @@ fn alias_with_the_variable_of_a_reference_is_rejected_naming_both() {
 
 #[test]
 fn alias_that_repeats_a_reference_is_accepted() {
-    let admitted =
-        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).admitted();
+    let admitted = Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).injects();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
@@ -311,7 +322,7 @@ fn shared_keys_are_one_warning_per_pair_of_secrets() {
         .secret("a", &["one", "three", "two", "x"])
         .secret("b", &["one", "three", "two"])
         .secret("c", &["x"])
-        .admitted();
+        .injects();
     assert_eq!(
         admitted.warnings,
         [

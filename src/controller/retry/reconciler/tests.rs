@@ -56,9 +56,13 @@ fn serving(
 }
 
 fn trigger(api: &ObjectApi, rules: Rules) -> RetryTrigger {
-    RetryTrigger::new(api, rules, Scope::All, ControllerMetrics::default(), || {
-        jiff::Timestamp::UNIX_EPOCH
-    })
+    RetryTrigger::new(
+        api,
+        rules,
+        Scope::All,
+        ControllerMetrics::default(),
+        Clock::new(|| jiff::Timestamp::UNIX_EPOCH),
+    )
 }
 
 fn owner(namespace: &str, name: &str) -> Owner {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the test programs and runs two of them at a time, because they mostly wait for other programs. Programs that
+# Builds the test programs and runs three of them at a time, because they mostly wait for other programs. Programs that
 # measure response times run alone. The output of each is in test-logs, in cargo's target folder.
 # usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a test of Cargo.toml, cases or properties of the core, lib or injection; default: all, and doc tests)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-AT_ONCE=${TESTS_AT_ONCE:-2}
+AT_ONCE=${TESTS_AT_ONCE:-3}
 # Longest programs. They start first, so that none of them is left running when all others have ended.
 LONGEST="chart controller doctor self_managed workloads registration admission reload_e2e no_leak reloader telemetry"
 ALONE="admission_load admission_faults outage connections"

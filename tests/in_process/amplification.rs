@@ -235,10 +235,22 @@ fn hostile_reviews_stay_within_limits() {
     }
 }
 
+/// Number of generated reviews, by the variable `HOSTILE_REVIEWS`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the caller decides how long the test runs"
+)]
+fn reviews() -> usize {
+    let number = std::env::var("HOSTILE_REVIEWS").ok();
+    number.map_or(10_000, |number| {
+        number.parse().expect("a number of reviews")
+    })
+}
+
 #[test]
 #[ignore = "meaningful for optimised code only: make hostile"]
-fn ten_thousand_hostile_reviews_stay_within_limits() {
-    const REVIEWS: usize = 10_000;
+fn many_hostile_reviews_stay_within_limits() {
+    let reviews = reviews();
     let fixtures = Fixtures::new();
     for hostile in known_attacks() {
         let cost = fixtures.check(&hostile, true);
@@ -246,7 +258,7 @@ fn ten_thousand_hostile_reviews_stay_within_limits() {
     }
     let (mut generator, mut highest, mut worst) =
         (Generator::new(2), Cost::default(), String::new());
-    for number in 0..REVIEWS {
+    for number in 0..reviews {
         let hostile = generator.next_review();
         let cost = fixtures.check(&hostile, true);
         if cost.time > highest.time {
@@ -256,7 +268,7 @@ fn ten_thousand_hostile_reviews_stay_within_limits() {
         highest = highest.max_of(cost);
     }
     print_cost(
-        &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
+        &format!("{reviews} reviews, each twice; the slowest was {worst}"),
         highest,
     );
 }

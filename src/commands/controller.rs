@@ -197,7 +197,7 @@ impl Work {
         });
         let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
         let rules = Rules {
-            sidecars: args.sidecar_containers,
+            sidecars: args.sidecars.sidecar_containers,
             exempt: scan::exempt(exempt),
             selected: args.selectors.namespace_selector,
             objects: args.selectors.object_selector,

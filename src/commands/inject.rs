@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use injection::Sidecar;
 
-use crate::cli::SIDECARS;
+use crate::cli::SidecarArgs;
 use crate::inject::{self, InjectRequest, ManifestFormat};
 
 #[derive(Debug, Args)]
@@ -20,15 +19,8 @@ pub struct InjectArgs {
     /// Namespace of objects without one. Default: with --cluster that of the kubeconfig, otherwise `default`.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Containers that receive nothing unless an annotation names them, as configured for the webhook.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = SIDECARS
-    )]
-    pub sidecar_containers: Vec<Sidecar>,
+    #[command(flatten)]
+    pub sidecars: SidecarArgs,
     /// Explain in sentences what is done and why.
     #[arg(long)]
     pub explain: bool,
@@ -82,7 +74,7 @@ pub fn run(args: InjectArgs) -> ExitCode {
         secrets: args.files.secrets,
         cluster,
         namespace: args.namespace,
-        sidecars: args.sidecar_containers,
+        sidecars: args.sidecars.sidecar_containers,
         explain: args.explain,
         allow_unknown: args.allow_unknown,
         output: args.output,

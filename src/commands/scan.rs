@@ -4,10 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
-use injection::Sidecar;
 
 use super::process::run_command;
-use crate::cli::{KubernetesArgs, OutputFormat, SIDECARS, SelectorArgs};
+use crate::cli::{KubernetesArgs, OutputFormat, SelectorArgs, SidecarArgs};
 use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::scan::{
     Finding, Progress, Rules, ScanError, ScanFinding, ScanStats, Scanner, Scope, Task, exempt,
@@ -34,15 +33,8 @@ pub struct ScanArgs {
         default_value = "table"
     )]
     pub output: OutputFormat,
-    /// Containers that receive nothing unless an annotation names them, as configured for the webhook.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = SIDECARS
-    )]
-    pub sidecar_containers: Vec<Sidecar>,
+    #[command(flatten)]
+    pub sidecars: SidecarArgs,
     /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
     #[arg(
         long,
@@ -89,7 +81,7 @@ async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
         ])
     };
     let rules = Rules {
-        sidecars: args.sidecar_containers,
+        sidecars: args.sidecars.sidecar_containers,
         exempt: exempt(args.exempt_namespaces),
         selected: args.selectors.namespace_selector,
         objects: args.selectors.object_selector,

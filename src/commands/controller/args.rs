@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use injection::Sidecar;
 
 use crate::cli::values::{at_least_a_second, lease_duration};
-use crate::cli::{KubernetesArgs, PodProxyArgs, SIDECARS, SelectorArgs, TelemetryArgs};
+use crate::cli::{KubernetesArgs, PodProxyArgs, SelectorArgs, SidecarArgs, TelemetryArgs};
 
 #[derive(Debug, Args)]
 pub struct ControllerArgs {
@@ -39,15 +38,8 @@ pub struct ControllerArgs {
         default_missing_value = "true"
     )]
     pub retry_owners: bool,
-    /// Containers that receive nothing unless an annotation names them, as configured for `serve`.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = SIDECARS
-    )]
-    pub sidecar_containers: Vec<Sidecar>,
+    #[command(flatten)]
+    pub sidecars: SidecarArgs,
     /// Namespace that this program runs in. It has the lease, and its pods are ignored.
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,

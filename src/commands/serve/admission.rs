@@ -44,7 +44,7 @@ fn readable_namespaces(policy: &PolicyArgs) -> Option<BTreeSet<String>> {
 
 fn to_policy(policy: PolicyArgs) -> Policy {
     let PolicyArgs {
-        sidecar_containers,
+        sidecars,
         on_unavailable,
         own_namespace,
         exempt_namespaces,
@@ -54,7 +54,7 @@ fn to_policy(policy: PolicyArgs) -> Policy {
     } = policy;
     let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
     Policy {
-        sidecars: sidecar_containers,
+        sidecars: sidecars.sidecar_containers,
         exempt_namespaces: cluster
             .chain(own_namespace)
             .chain(exempt_namespaces)

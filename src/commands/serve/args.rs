@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use injection::Sidecar;
 
 use crate::admission::policy::OnUnavailable;
 use crate::cli::values::{at_least_a_second, duration};
-use crate::cli::{KubernetesArgs, PodProxyArgs, SIDECARS, TelemetryArgs};
+use crate::cli::{KubernetesArgs, PodProxyArgs, SidecarArgs, TelemetryArgs};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -27,16 +26,8 @@ pub struct ServeArgs {
 /// Policy of the operator.
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
-    /// Containers that receive nothing unless an annotation names them: names or globs, each with @LABEL to limit it to
-    /// pods with that label.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = SIDECARS
-    )]
-    pub sidecar_containers: Vec<Sidecar>,
+    #[command(flatten)]
+    pub sidecars: SidecarArgs,
     /// Response to a pod while a secrets backend is unavailable.
     #[arg(
         long,

@@ -15,7 +15,7 @@ SERVICE_IP=10.96.0.1
 SERVICE_RANGE=10.96.0.0/16
 POD_RANGE=10.244.0.0/24
 
-# The machine cannot run this: tests tell this from a failure, and skip.
+# The machine cannot run the cluster. The exit code differs from that of a failure, and no test is skipped for it.
 UNSUPPORTED=3
 
 say() { echo "cluster: $*" >&2; }

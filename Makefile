@@ -45,6 +45,8 @@ check-generated:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	cargo clippy --no-default-features --locked -- -D warnings
+	hack/check-offline.sh
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --all-features --locked --quiet
 	"$$(hack/tools/tools.sh path shfmt)" -i 2 -ci -d $(SCRIPTS)
 	"$$(hack/tools/tools.sh path shellcheck)" -x -P SCRIPTDIR $(SCRIPTS)

@@ -49,6 +49,13 @@ pub(crate) use self::request::{InjectRequest, ManifestFormat};
 use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
+/// Note of a run that looked for no secret. Builds without the feature `cluster` have no `--cluster`.
+const UNCHECKED: &str = if cfg!(feature = "cluster") {
+    "no secret was looked for; check that they exist with --secrets FILE or --cluster"
+} else {
+    "no secret was looked for; check that they exist with --secrets FILE"
+};
+
 /// Writes patched manifests to `out` and messages to `err`.
 pub(crate) fn inject(
     request: InjectRequest,
@@ -173,9 +180,7 @@ async fn plan(
     let injector = Injector::new(planner, namespace, request.allow_unknown);
     let (patched, requested) = Box::pin(injector.inject_all(&inputs, reporter)).await;
     if requested && unchecked {
-        reporter.note(
-            "no secret was looked for; check that they exist with --secrets FILE or --cluster",
-        );
+        reporter.note(UNCHECKED);
     }
     Some((inputs, patched))
 }

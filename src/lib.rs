@@ -11,11 +11,6 @@
 //! 7. [`inject`], [`doctor`], [`controller`].
 //! 8. [`commands`]: one composition root for each subcommand.
 
-#![cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "offline commands use a part of the rooms")
-)]
-
 pub mod admission;
 pub mod backend;
 pub mod cli;

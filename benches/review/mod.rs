@@ -5,24 +5,22 @@ pub mod pod;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::pipeline::Pipeline;
 use floe_secrets_webhook::admission::policy::Policy;
 use floe_secrets_webhook::admission::sources::{Source, Sources};
 use floe_secrets_webhook::admission::surface::Surface;
-use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::layers::cached::{CacheSettings, Cached};
 use floe_secrets_webhook::backend::metrics::BackendMetrics;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
-use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
+use floe_secrets_webhook::defaults::Defaults;
 use floe_secrets_webhook::telemetry::metrics::PREFIX;
 use floe_secrets_webhook::telemetry::span::Span;
 use injection::SecretSource;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::time::Instant;
+use testbed::in_process::NoDefaults;
 
 /// Review of the pod's creation, as the API server frames it.
 fn review(pod: &[u8]) -> Vec<u8> {
@@ -111,24 +109,4 @@ pub async fn respond(handler: &Handler, body: &[u8]) -> usize {
         .expect("a review");
     assert!(response.response.allowed, "{:?}", response.response.status);
     response.to_json().len()
-}
-
-/// Reader without any defaults.
-#[derive(Debug)]
-struct NoDefaults;
-
-#[async_trait]
-impl DefaultsReader for NoDefaults {
-    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
-        Ok(None)
-    }
-
-    async fn service_account(
-        &self,
-        _: &str,
-        _: &str,
-        _: Instant,
-    ) -> Result<Option<DefaultsObject>, BackendError> {
-        Ok(None)
-    }
 }

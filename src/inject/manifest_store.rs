@@ -27,7 +27,7 @@ pub(super) struct ManifestStore {
     secret_namespaces: BTreeMap<String, BTreeSet<String>>,
     /// Names that kustomize generated, by namespace and original name, in the manifests to inject into.
     generated: BTreeMap<(String, String), BTreeSet<String>>,
-    /// The same of the Secrets to check against.
+    /// Names that kustomize generated, among the Secrets to check against.
     generated_in_checks: BTreeMap<(String, String), BTreeSet<String>>,
     namespaces: BTreeMap<String, DefaultsObject>,
     service_accounts: BTreeMap<(String, String), DefaultsObject>,

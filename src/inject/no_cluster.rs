@@ -11,6 +11,7 @@ use crate::defaults::DefaultsReader;
 pub(super) enum NoCluster {}
 
 impl NoCluster {
+    #[expect(clippy::unused_async, reason = "the cluster's is async")]
     pub(super) async fn connect(settings: &Infallible) -> Result<Self, Infallible> {
         match *settings {}
     }

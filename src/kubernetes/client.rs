@@ -90,7 +90,7 @@ pub async fn connect(settings: &ClientSettings) -> Result<Client, ConnectError> 
 /// leader's lease must not wait behind a slow list.
 ///
 /// # Errors
-/// The same errors as [`connect`].
+/// Errors of [`connect`].
 pub async fn connect_for_long_calls(settings: &ClientSettings) -> Result<Client, ConnectError> {
     let Target { mut config, proxy } = target_with_user_agent(settings).await?;
     config.connect_timeout = Some(LONG_CONNECT_TIMEOUT);

@@ -27,7 +27,7 @@ pub struct ConnectionSettings {
     /// Time limit between two requests. The API server keeps its idle connections for 90 s; if the webhook closed one
     /// earlier, the API server would lose a POST that it sends at the same moment.
     pub idle_timeout: Duration,
-    /// The same, once the listener no longer accepts. By then, responses have had `Connection: close` for a while.
+    /// Time limit between two requests once the listener no longer accepts. By then, responses have had `Connection: close` for a while.
     pub idle_at_stop: Duration,
     /// Age after which the next response closes the connection, so that new replicas get their share. The limit of each
     /// connection is within a tenth of it, so that they do not all reconnect at once.

@@ -29,7 +29,7 @@ impl Permission {
         }
     }
 
-    /// The same permission for one name.
+    /// Limits the permission to one name.
     pub fn named(self, name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -2,14 +2,17 @@
 //!
 //! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
-//! 1. [`clock`], [`telemetry`], [`tls`]: the time of day; logs, metrics and traces; certificates without IO.
-//! 2. [`kubernetes`]: access to the API server.
+//! 1. [`clock`], [`telemetry`], [`tls`], `yaml`: the time of day; logs, metrics and traces; certificates without IO; YAML
+//!    with positions.
+//! 2. [`kubernetes`]: access to the API server. `finding`: problems in files.
 //! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
+//!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does.
 //! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
 //! 5. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
 //! 6. [`cli`]: arguments that commands share. [`scan`].
-//! 7. [`inject`], [`doctor`], [`controller`].
-//! 8. [`commands`]: one composition root for each subcommand.
+//! 7. [`inject`], [`doctor`], [`controller`]. `compile`: dbt profiles from floe manifests.
+//! 8. `lint`: manifests and profiles, checked with the rules of admission.
+//! 9. [`commands`]: one composition root for each subcommand.
 
 pub mod admission;
 pub mod backend;
@@ -17,14 +20,18 @@ pub mod cli;
 #[cfg(feature = "cluster")]
 pub mod clock;
 pub mod commands;
+mod compile;
 #[cfg(feature = "cluster")]
 pub mod controller;
 pub mod defaults;
 #[cfg(feature = "cluster")]
 pub mod doctor;
+mod finding;
 pub mod inject;
 #[cfg(feature = "cluster")]
 pub mod kubernetes;
+mod lint;
+mod literals;
 #[cfg(feature = "cluster")]
 pub mod scan;
 #[cfg(feature = "cluster")]
@@ -32,3 +39,4 @@ pub mod server;
 pub mod telemetry;
 #[cfg(feature = "cluster")]
 pub mod tls;
+mod yaml;

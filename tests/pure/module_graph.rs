@@ -18,13 +18,14 @@ use regex::Regex;
 
 /// Rooms of the service crate, lowest first; a room may use rooms of lower rows.
 const SERVICE: &[&[&str]] = &[
-    &["clock", "telemetry", "tls"],
-    &["kubernetes"],
-    &["backend", "server"],
+    &["clock", "telemetry", "tls", "yaml"],
+    &["finding", "kubernetes"],
+    &["backend", "dbt", "literals", "server"],
     &["defaults"],
     &["admission"],
     &["cli", "scan"],
-    &["controller", "doctor", "inject"],
+    &["compile", "controller", "doctor", "inject"],
+    &["lint"],
     &["commands"],
 ];
 

@@ -1,0 +1,52 @@
+//! Findings: problems in files, each with a stable rule and a place, for people, editors and code scanners.
+//!
+//! `compile` and `lint` report by them. A finding names the place and the field; it never quotes a value.
+
+mod rule;
+
+use std::sync::Arc;
+
+pub(crate) use self::rule::{Rule, Severity};
+use crate::yaml::Position;
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Path as it was given on the command line, or `standard input`.
+    pub file: Arc<str>,
+    /// `None` for the file as a whole.
+    pub position: Option<Position>,
+    /// Path of the field, as in `plugins.compute.config.port`; empty for the file as a whole.
+    pub field: String,
+}
+
+/// A problem at a place. `Display` is one line: `manifest.yaml:12:5: plugins.compute.config.port: …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub rule: Rule,
+    pub severity: Severity,
+    pub place: Place,
+    /// A sentence that says what is wrong and what to do.
+    pub message: String,
+    /// The source line with every scalar replaced by `…`.
+    pub excerpt: Option<String>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}

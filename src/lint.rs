@@ -1,0 +1,1 @@
+//! `lint`: manifests, profiles and their Secrets, checked with the rules of admission.

@@ -1,0 +1,108 @@
+//! Errors of a document, without any text of it.
+
+use std::fmt;
+
+use serde_saphyr::Error;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::granit_parser::ErrorKind;
+use serde_saphyr::localizer::ExternalMessageSource;
+
+use super::limits::Limits;
+use super::node::Position;
+
+/// An error of a document. `Display` is the problem alone, to follow the file's name and the position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct YamlError {
+    pub position: Option<Position>,
+    pub problem: YamlProblem,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum YamlProblem {
+    /// Bytes allowed.
+    TooLarge(usize),
+    /// Levels allowed.
+    TooDeep(usize),
+    TooManyNodes,
+    DuplicateKey,
+    UnknownAnchor,
+    SecondDocument,
+    CutOff,
+    NotFinite,
+    Invalid,
+    /// The system has no thread for the parser.
+    NoThread,
+}
+
+impl YamlError {
+    pub(super) fn new(error: &Error, limits: Limits) -> Self {
+        let position = error.location().map(Position::from);
+        Self {
+            position: position.filter(|at| at.line > 0),
+            problem: problem_of(error, limits),
+        }
+    }
+}
+
+fn problem_of(error: &Error, limits: Limits) -> YamlProblem {
+    match error {
+        Error::DuplicateMappingKey { .. } => YamlProblem::DuplicateKey,
+        Error::UnknownAnchor { .. } => YamlProblem::UnknownAnchor,
+        Error::MultipleDocuments { .. } => YamlProblem::SecondDocument,
+        Error::Eof { .. } => YamlProblem::CutOff,
+        Error::NonFiniteFloat { .. } => YamlProblem::NotFinite,
+        Error::Message { msg, .. } if msg.contains("infinite number") => YamlProblem::NotFinite,
+        Error::Budget {
+            breach: BudgetBreach::Depth { .. },
+            ..
+        }
+        | Error::AliasReplayStackDepthExceeded { .. } => YamlProblem::TooDeep(limits.depth),
+        Error::Budget {
+            breach: BudgetBreach::Documents { .. },
+            ..
+        } => YamlProblem::SecondDocument,
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. } => YamlProblem::TooManyNodes,
+        Error::ExternalMessage { source, .. } => match source.as_ref() {
+            ExternalMessageSource::Parser(error) => match error.kind() {
+                ErrorKind::RecursionLimitExceeded => YamlProblem::TooDeep(limits.depth),
+                ErrorKind::UnknownAnchor { .. } => YamlProblem::UnknownAnchor,
+                _ => YamlProblem::Invalid,
+            },
+            _ => YamlProblem::Invalid,
+        },
+        Error::AliasError { error, .. } => problem_of(error, limits),
+        _ => YamlProblem::Invalid,
+    }
+}
+
+impl fmt::Display for YamlProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(bytes) => write!(f, "the file is larger than {bytes} bytes"),
+            Self::TooDeep(depth) => {
+                write!(
+                    f,
+                    "more than {depth} levels of maps and lists in each other"
+                )
+            }
+            Self::TooManyNodes => {
+                f.write_str("too many values, counted after aliases are replaced")
+            }
+            Self::DuplicateKey => f.write_str("a key stands twice in one map"),
+            Self::UnknownAnchor => f.write_str("an alias refers to no anchor before it"),
+            Self::SecondDocument => f.write_str("a second document begins here; expected one"),
+            Self::CutOff => f.write_str("the file is cut off"),
+            Self::NotFinite => f.write_str("an infinite number or NaN"),
+            Self::Invalid => f.write_str("not valid YAML"),
+            Self::NoThread => f.write_str("the system has no thread to read it with"),
+        }
+    }
+}
+
+impl fmt::Display for YamlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}

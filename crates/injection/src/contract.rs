@@ -8,6 +8,7 @@ pub(crate) mod inherited;
 pub(crate) mod input;
 pub(crate) mod layers;
 pub(crate) mod misspelled;
+pub(crate) mod name_convention;
 pub(crate) mod parse;
 pub(crate) mod plan_error;
 pub(crate) mod reference;

@@ -25,8 +25,9 @@ pub use contract::binding::{BindOutcome, SecretBinding};
 pub use contract::decision::{Decision, InvalidAnnotation, SkipReason};
 pub use contract::idle_defaults::IdleDefaults;
 pub use contract::input::{PlanInput, PlanTarget};
-pub use contract::layers::AnnotationLayers;
+pub use contract::layers::{AnnotationLayers, DecidingAnnotation};
 pub use contract::misspelled::{ineffective_names, is_annotation_as_label, suggested_name};
+pub use contract::name_convention::{FLOE_CONVENTION, NameConvention, NameConventionError};
 pub use contract::parse::parse;
 pub use contract::plan_error::PlanError;
 pub use contract::request::{
@@ -42,13 +43,16 @@ pub use contract::sidecar::{Sidecar, SidecarError, Sidecars};
 pub use contract::suggestions::Suggestions;
 pub use contract::warning::{NoRestart, RemovedFrom, Warning};
 pub use keys::{ENABLED_LABEL, INHERITED, INJECTED, MIRROR_ANNOTATION, PREFIX};
-pub use limits::{MAX_LISTED, MAX_PATCH_BYTES, MAX_SECRETS};
+pub use limits::{
+    MAX_ITEMS, MAX_LISTED, MAX_PATCH_BYTES, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES,
+};
 pub use patch::operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 pub use patch::render;
 pub use plan::env_entry::EnvEntry;
 pub use plan::injection_plan::{ContainerPlan, InjectionPlan, MissingParents};
 pub use plan::plan;
 pub use record::{Added, Record, Restart};
+pub use reload::mechanism::{RestartMechanism, RestartQuery, restart_mechanism};
 pub use reload::pod::restarting_secrets;
 pub use view::annotations::Annotations;
 pub use view::container::{ContainerView, EnvValue, EnvView};

@@ -3,6 +3,7 @@
 
 pub(crate) mod annotations;
 pub(crate) mod list_entry;
+pub(crate) mod mechanism;
 pub(crate) mod pod;
 pub(crate) mod reloader_config;
 

@@ -105,6 +105,15 @@ pub enum PlanError {
         /// Annotation with the reference.
         site: AnnotationRef,
     },
+    /// The name of a secret does not follow the operator's convention.
+    NameConvention {
+        /// Secret with that name.
+        secret: SecretId,
+        /// Pattern of the convention.
+        pattern: String,
+        /// Annotation with the reference.
+        site: AnnotationRef,
+    },
 }
 
 impl PlanError {
@@ -120,7 +129,8 @@ impl PlanError {
             | Self::ContainerName { site, .. }
             | Self::PatchTooLarge { site, .. }
             | Self::TooMany { site, .. }
-            | Self::UnknownKeys { site, .. } => site,
+            | Self::UnknownKeys { site, .. }
+            | Self::NameConvention { site, .. } => site,
         }
     }
 }
@@ -172,6 +182,52 @@ fn fmt_missing_key(
         f,
         "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"{meant} (asked for by {site}). Add the key or correct the annotation.{}",
         DidYouMean(near)
+    )
+}
+
+/// Sentence about a pod whose containers are all sidecars.
+fn fmt_only_sidecars(
+    f: &mut fmt::Formatter<'_>,
+    containers: Listed<'_>,
+    site: &AnnotationRef,
+) -> fmt::Result {
+    write!(
+        f,
+        "the secrets that {site} asks for would reach no container: all containers of the pod are on the operator's list of sidecars. Choose among them by {PREFIX}containers: {containers}."
+    )
+}
+
+/// Sentence about a name of a container that is too long.
+fn fmt_container_name(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    length: usize,
+    site: &AnnotationRef,
+) -> fmt::Result {
+    write!(
+        f,
+        "the name of a container is {length} bytes long, and Kubernetes takes at most {MAX_CONTAINER_NAME}: \"{name}\". Shorten it; nothing was injected as {site} asks."
+    )
+}
+
+/// Sentence about more entries than allowed.
+fn fmt_too_many(f: &mut fmt::Formatter<'_>, limit: usize, site: &AnnotationRef) -> fmt::Result {
+    write!(
+        f,
+        "more than {limit} entries would be added to the pod's containers (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
+    )
+}
+
+/// Sentence about a name that does not follow the convention.
+fn fmt_naming(
+    f: &mut fmt::Formatter<'_>,
+    secret: &SecretId,
+    pattern: &str,
+    site: &AnnotationRef,
+) -> fmt::Result {
+    write!(
+        f,
+        "the name of secret \"{secret}\" does not follow the naming convention \"{pattern}\" (asked for by {site}). Create the secret under such a name and correct the annotation."
     )
 }
 
@@ -243,23 +299,22 @@ impl fmt::Display for PlanError {
             } => {
                 fmt_no_such_container(f, (names, *list, site), in_other_list, Listed(known, *more))
             }
-            Self::OnlySidecars { names, more, site } => write!(
-                f,
-                "the secrets that {site} asks for would reach no container: all containers of the pod are on the operator's list of sidecars. Choose among them by {PREFIX}containers: {}.",
-                Listed(names, *more)
-            ),
-            Self::ContainerName { name, length, site } => write!(
-                f,
-                "the name of a container is {length} bytes long, and Kubernetes takes at most {MAX_CONTAINER_NAME}: \"{name}\". Shorten it; nothing was injected as {site} asks."
-            ),
+            Self::OnlySidecars { names, more, site } => {
+                fmt_only_sidecars(f, Listed(names, *more), site)
+            }
+            Self::ContainerName { name, length, site } => {
+                fmt_container_name(f, name, *length, site)
+            }
             Self::PatchTooLarge { limit, site } => write!(
                 f,
                 "the entries that would be added to the pod's containers are longer than {limit} bytes together (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
             ),
-            Self::TooMany { limit, site } => write!(
-                f,
-                "more than {limit} entries would be added to the pod's containers (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
-            ),
+            Self::TooMany { limit, site } => fmt_too_many(f, *limit, site),
+            Self::NameConvention {
+                secret,
+                pattern,
+                site,
+            } => fmt_naming(f, secret, pattern, site),
             Self::UnknownKeys { reference, site } => write!(
                 f,
                 "\"{reference}\" stands for all keys of the secret, which are not known here (asked for by {site}). Give the Secret with --secrets, ask a cluster with --cluster, or name the keys."

@@ -225,6 +225,13 @@ impl EnvVarName {
         }
         Self(text)
     }
+
+    /// Expression by which a dbt profile reads the variable: `{{ env_var('NAME') }}`. The name is a C identifier, so
+    /// nothing in it can end the string or the expression.
+    #[must_use]
+    pub fn to_env_var_syntax(&self) -> String {
+        format!("{{{{ env_var('{self}') }}}}")
+    }
 }
 
 /// Identity of a secret: its source and its name there.
@@ -264,6 +271,35 @@ pub struct SecretReference {
     pub secret: SecretId,
     /// Referenced keys.
     pub key: KeyChoice,
+}
+
+impl SecretReference {
+    /// Variable by the floe spec's naming; `None` for all keys of a secret, which are many variables.
+    #[must_use]
+    pub fn to_env_var_name(&self) -> Option<EnvVarName> {
+        let key = match &self.key {
+            KeyChoice::Default => None,
+            KeyChoice::Key(key) => Some(key.as_str()),
+            KeyChoice::All => return None,
+        };
+        Some(EnvVarName::for_reference(&self.secret.name, key))
+    }
+
+    /// Expression by which a dbt profile reads the secret (FR-050); `None` for all keys of a secret.
+    #[must_use]
+    pub fn to_env_var_syntax(&self) -> Option<String> {
+        self.to_env_var_name().map(|name| name.to_env_var_syntax())
+    }
+
+    /// Data key of the Secret; `None` for all keys.
+    #[must_use]
+    pub fn data_key(&self) -> Option<SecretKey> {
+        match &self.key {
+            KeyChoice::Default => Some(SecretKey::default_key()),
+            KeyChoice::Key(key) => Some(key.clone()),
+            KeyChoice::All => None,
+        }
+    }
 }
 
 /// Writes the spec's document: `source`, `name`, `key`, in this order.

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use crate::excerpt::excerpt;
 use crate::limits::MAX_CONTAINER_NAME;
 
+/// Limit of positions in a pattern: the bits of a word, less one for the end.
+pub(crate) const MAX_POSITIONS: usize = 63;
+
 /// A pattern for container names, also in the operator's list of sidecars.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -49,7 +52,7 @@ impl FromStr for Pattern {
 /// A glob of at most 63 positions, as bit sets of positions. A name is matched by following all ways through the
 /// pattern at once, so that each byte of it costs the same few steps, whatever the pattern is.
 #[derive(Clone, Debug)]
-struct Glob {
+pub(crate) struct Glob {
     /// Positions that match a byte, those of `?` included.
     fits: [u64; 128],
     /// Positions of `?`, for bytes that no pattern has.
@@ -60,7 +63,8 @@ struct Glob {
 }
 
 impl Glob {
-    fn of(text: &str) -> Self {
+    /// Glob of an ASCII text of at most [`MAX_POSITIONS`] bytes.
+    pub(crate) fn of(text: &str) -> Self {
         // A run of stars is merged to one, so that the position after a star is never a star.
         let mut pattern = text.as_bytes().to_vec();
         pattern.dedup_by(|a, b| *a == b'*' && *b == b'*');
@@ -87,7 +91,7 @@ impl Glob {
         glob
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         // A star matches the empty string too: a match at a star is also at the position after it.
         let past_stars = |places: u64| places | ((places & self.stars) << 1);
         let mut places = past_stars(1);

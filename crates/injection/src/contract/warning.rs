@@ -76,6 +76,8 @@ pub enum Warning {
         /// Annotation with the glob.
         site: AnnotationRef,
     },
+    /// The name of a secret does not follow the operator's convention.
+    NameConvention(PlanError),
 }
 
 /// Place that entries were removed from.
@@ -203,6 +205,19 @@ fn fmt_missing(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
     }
 }
 
+/// Warning about the name of a secret.
+fn fmt_name_convention(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
+    match error {
+        PlanError::NameConvention {
+            secret, pattern, ..
+        } => write!(
+            f,
+            "the name of secret \"{secret}\" does not follow the naming convention \"{pattern}\""
+        ),
+        error => fmt::Display::fmt(error, f),
+    }
+}
+
 /// Warning about a workload whose pods are rejected until a secret or key exists.
 fn fmt_awaited(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
     match error {
@@ -238,6 +253,7 @@ impl fmt::Display for Warning {
             Self::EntriesRemoved { from, names, more } => fmt_taken_back(f, from, names, *more),
             Self::Missing(error) => fmt_missing(f, error),
             Self::Awaited(error) => fmt_awaited(f, error),
+            Self::NameConvention(error) => fmt_name_convention(f, error),
             Self::NoSuchContainer(error) | Self::OnlySidecars(error) => error.fmt(f),
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
             Self::AlreadySet {

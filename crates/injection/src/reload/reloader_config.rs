@@ -13,7 +13,7 @@ use crate::reload::annotations::{AUTO, EXCLUDE, IGNORE, ReloadAnnotations, SEARC
 use crate::reload::list_entry::{items, quote_regex};
 
 /// Annotations about Secrets. If the metadata has one of them, with any value, Reloader ignores the template's.
-const ABOUT_SECRETS: [&str; 4] = [LIST, AUTO, SECRET_AUTO, SEARCH];
+pub(crate) const ABOUT_SECRETS: [&str; 4] = [LIST, AUTO, SECRET_AUTO, SEARCH];
 
 /// Annotations about `ConfigMaps` and `SecretProviderClasses`, with the same rule.
 const ABOUT_OTHERS: [&str; 4] = [
@@ -154,7 +154,7 @@ impl ReloaderConfig<'_> {
 }
 
 /// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -95,6 +95,37 @@ fn variable_of_a_reference_is_named_by_the_spec(
     assert!(variable.as_str().parse::<EnvVarName>().is_ok());
 }
 
+#[rstest]
+#[case(
+    "db-creds/password",
+    Some("{{ env_var('FLOE_SECRET_DB_CREDS_PASSWORD') }}")
+)]
+#[case("db-password", Some("{{ env_var('FLOE_SECRET_DB_PASSWORD') }}"))]
+#[case(
+    r#"{"source": "infisical", "name": "db-password", "key": ""}"#,
+    Some("{{ env_var('FLOE_SECRET_DB_PASSWORD') }}")
+)]
+#[case("a--b", Some("{{ env_var('FLOE_SECRET_A__B') }}"))]
+#[case("1-secret", Some("{{ env_var('FLOE_SECRET_1_SECRET') }}"))]
+#[case("x/tls.crt", Some("{{ env_var('FLOE_SECRET_X_TLS_CRT') }}"))]
+#[case("x/camelCase", Some("{{ env_var('FLOE_SECRET_X_CAMELCASE') }}"))]
+#[case("x/*", None)]
+fn expression_of_a_reference_is_that_of_the_spec(
+    #[case] reference: &str,
+    #[case] expected: Option<&str>,
+) {
+    let reference: SecretReference = reference.parse().unwrap();
+    assert_eq!(reference.to_env_var_syntax().as_deref(), expected);
+    assert_eq!(reference.to_env_var_name().is_some(), expected.is_some());
+    assert_eq!(reference.data_key().is_some(), expected.is_some());
+}
+
+#[test]
+fn data_key_of_a_reference_without_a_key_is_the_default() {
+    let reference: SecretReference = "db-password".parse().unwrap();
+    assert_eq!(reference.data_key().unwrap().as_str(), "value");
+}
+
 #[test]
 fn source_does_not_affect_the_variable() {
     for source in [

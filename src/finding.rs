@@ -2,11 +2,25 @@
 //!
 //! `compile` and `lint` report by them. A finding names the place and the field; it never quotes a value.
 
+mod artifact;
+mod counts;
+mod fingerprint;
+mod format;
+mod github;
+mod help;
+mod json;
 mod rule;
+mod sarif;
+#[cfg(test)]
+mod test_support;
+mod text;
 
 use std::sync::Arc;
 
-pub(crate) use self::rule::{Rule, Severity};
+pub(crate) use self::counts::FindingCounts;
+pub use self::format::FindingFormat;
+pub(crate) use self::format::write;
+pub(crate) use self::rule::{FindingSeverity, Rule};
 use crate::yaml::Position;
 
 /// A place in a file.
@@ -22,9 +36,9 @@ pub(crate) struct Place {
 
 /// A problem at a place. `Display` is one line: `manifest.yaml:12:5: plugins.compute.config.port: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub(crate) struct FileFinding {
     pub rule: Rule,
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     pub place: Place,
     /// A sentence that says what is wrong and what to do.
     pub message: String,
@@ -45,7 +59,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for FileFinding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.place, self.message)
     }

@@ -9,8 +9,7 @@ mod masked;
 mod node;
 mod parse;
 
-pub(crate) use self::error::{YamlError, YamlProblem};
-pub(crate) use self::limits::Limits;
+pub(crate) use self::limits::YamlLimits;
 pub(crate) use self::masked::masked_line;
 pub(crate) use self::node::{Entry, Node, NodeValue, Position};
 pub(crate) use self::parse::parse;

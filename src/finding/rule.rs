@@ -2,7 +2,7 @@
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Severity {
+pub(crate) enum FindingSeverity {
     /// The command fails.
     Error,
     /// Reported; the command goes on.
@@ -12,7 +12,7 @@ pub(crate) enum Severity {
 /// Declares the rules once: variant, identifier, section of docs/LINT.md, one line of description.
 macro_rules! rules {
     ($($variant:ident, $id:literal, $section:literal, $summary:literal;)*) => {
-        /// What a finding is about.
+        /// Rule that a finding is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Rule { $(#[doc = $summary] $variant,)* }
 
@@ -45,17 +45,19 @@ rules! {
     ManifestEnvironment, "manifest-environment", "Manifest", "A field at the root of the manifest names an environment.";
     Reference, "reference", "Manifest", "A secret reference is not valid, or its source is not supported.";
     ReferenceAsText, "reference-as-text", "Manifest", "A field names a secret as text, in a form that is not read.";
-    Template, "template", "Manifest", "A config string has Jinja other than env_var, which dbt would run.";
+    Template, "template", "Manifest", "A config string has Jinja other than `env_var`, which dbt would run.";
     AdapterField, "adapter-field", "Adapters", "A field that the adapter requires is missing, or has a value that dbt refuses.";
     SecretPrinted, "secret-printed", "Adapters", "A secret stands in a field that dbt debug prints.";
     VariableConflict, "variable-conflict", "Adapters", "Two references result in the same variable.";
     LiteralSecret, "literal-secret", "Literal secrets", "A value looks like a secret.";
     SecretNameConvention, "secret-name-convention", "Naming convention", "The name of a secret does not follow the convention.";
     Annotation, "annotation", "Annotations", "An annotation is not valid.";
+    InvalidField, "invalid-field", "Annotations", "A field of a pod or of metadata has a type that Kubernetes does not take there.";
     AnnotationIneffective, "annotation-ineffective", "Annotations", "An annotation has no effect where it stands.";
     UnknownContainer, "unknown-container", "Annotations", "An annotation names a container that the pod does not have.";
     Collision, "collision", "Annotations", "An injected variable collides with another.";
     SecretMissing, "secret-missing", "Secrets", "A secret or one of its keys does not exist.";
+    Profile, "profile", "Profiles", "The profile cannot be rendered as dbt would.";
     ProfileVariable, "profile-variable", "Profiles", "The profile asks for a variable that the pod does not get.";
 }
 

@@ -7,8 +7,8 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::localizer::ExternalMessageSource;
 
-use super::limits::Limits;
-use super::node::Position;
+use super::limits::YamlLimits;
+use super::node::{NOT_FINITE, Position};
 
 /// An error of a document. `Display` is the problem alone, to follow the file's name and the position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) enum YamlProblem {
 }
 
 impl YamlError {
-    pub(super) fn new(error: &Error, limits: Limits) -> Self {
+    pub(super) fn new(error: &Error, limits: YamlLimits) -> Self {
         let position = error.location().map(Position::from);
         Self {
             position: position.filter(|at| at.line > 0),
@@ -44,30 +44,31 @@ impl YamlError {
     }
 }
 
-fn problem_of(error: &Error, limits: Limits) -> YamlProblem {
+fn problem_of(error: &Error, limits: YamlLimits) -> YamlProblem {
     match error {
         Error::DuplicateMappingKey { .. } => YamlProblem::DuplicateKey,
         Error::UnknownAnchor { .. } => YamlProblem::UnknownAnchor,
-        Error::MultipleDocuments { .. } => YamlProblem::SecondDocument,
+        Error::MultipleDocuments { .. }
+        | Error::Budget {
+            breach: BudgetBreach::Documents { .. },
+            ..
+        } => YamlProblem::SecondDocument,
         Error::Eof { .. } => YamlProblem::CutOff,
         Error::NonFiniteFloat { .. } => YamlProblem::NotFinite,
-        Error::Message { msg, .. } if msg.contains("infinite number") => YamlProblem::NotFinite,
+        // From the nodes' own visitor.
+        Error::Message { msg, .. } if msg.contains(NOT_FINITE) => YamlProblem::NotFinite,
         Error::Budget {
             breach: BudgetBreach::Depth { .. },
             ..
         }
         | Error::AliasReplayStackDepthExceeded { .. } => YamlProblem::TooDeep(limits.depth),
-        Error::Budget {
-            breach: BudgetBreach::Documents { .. },
-            ..
-        } => YamlProblem::SecondDocument,
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. } => YamlProblem::TooManyNodes,
         Error::ExternalMessage { source, .. } => match source.as_ref() {
             ExternalMessageSource::Parser(error) => match error.kind() {
                 ErrorKind::RecursionLimitExceeded => YamlProblem::TooDeep(limits.depth),
-                ErrorKind::UnknownAnchor { .. } => YamlProblem::UnknownAnchor,
+                ErrorKind::UnknownAnchor => YamlProblem::UnknownAnchor,
                 _ => YamlProblem::Invalid,
             },
             _ => YamlProblem::Invalid,
@@ -94,7 +95,7 @@ impl fmt::Display for YamlProblem {
             Self::UnknownAnchor => f.write_str("an alias refers to no anchor before it"),
             Self::SecondDocument => f.write_str("a second document begins here; expected one"),
             Self::CutOff => f.write_str("the file is cut off"),
-            Self::NotFinite => f.write_str("an infinite number or NaN"),
+            Self::NotFinite => f.write_str(NOT_FINITE),
             Self::Invalid => f.write_str("not valid YAML"),
             Self::NoThread => f.write_str("the system has no thread to read it with"),
         }

@@ -2,7 +2,7 @@
 
 /// Limits of one document. Anchors are replayed as often as aliases use them, so the nodes after replay are counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct YamlLimits {
     /// Bytes of the text.
     pub bytes: usize,
     /// Levels of maps and lists in each other.
@@ -13,7 +13,7 @@ pub(crate) struct Limits {
     pub aliases: usize,
 }
 
-impl Limits {
+impl YamlLimits {
     /// A file that a person wrote: a manifest, a profile, a configuration.
     pub(crate) const HAND_WRITTEN: Self = Self {
         bytes: 1024 * 1024,

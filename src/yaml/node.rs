@@ -117,9 +117,16 @@ impl fmt::Debug for Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<NodeValue>::deserialize(deserializer)?;
+        let value = match spanned.value {
+            // The parser reads `y` and `n` as booleans, as YAML 1.1 does in its text; Python reads letters.
+            NodeValue::Bool(value) if spanned.defined.span().len() == 1 => {
+                NodeValue::Text(if value { "y" } else { "n" }.to_owned())
+            }
+            value => value,
+        };
         Ok(Self {
             position: spanned.referenced.into(),
-            value: spanned.value,
+            value,
         })
     }
 }
@@ -167,7 +174,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
         if value.is_finite() {
             Ok(NodeValue::Float(value))
         } else {
-            Err(E::custom("an infinite number or NaN"))
+            Err(E::custom(NOT_FINITE))
         }
     }
 
@@ -202,6 +209,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(NodeValue::Map(entries))
     }
 }
+
+/// Message about a number that is not finite.
+pub(super) const NOT_FINITE: &str = "an infinite number or NaN";
 
 /// Limit of a key's bytes: keys are part of messages.
 const MAX_KEY_BYTES: usize = 253;

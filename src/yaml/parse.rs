@@ -1,14 +1,14 @@
 //! Parsing of one document.
 
 use super::error::{YamlError, YamlProblem};
-use super::limits::Limits;
+use super::limits::YamlLimits;
 use super::node::{Node, NodeValue, Position};
 
 /// Parses the one document of a text. An empty text is null.
 ///
 /// # Errors
 /// The first syntax error, or the limit that the text exceeds.
-pub(crate) fn parse(text: &str, limits: Limits) -> Result<Node, YamlError> {
+pub(crate) fn parse(text: &str, limits: YamlLimits) -> Result<Node, YamlError> {
     if text.len() > limits.bytes {
         return Err(YamlError {
             position: None,
@@ -30,7 +30,7 @@ pub(crate) fn parse(text: &str, limits: Limits) -> Result<Node, YamlError> {
 /// Bytes of the parser's stack. A level of a document takes up to 40 KiB of it in builds without optimization.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Runs the parser on a thread whose stack holds all levels that [`Limits`] allow, whatever the caller's is.
+/// Runs the parser on a thread whose stack holds all levels that [`YamlLimits`] allow, whatever the caller's is.
 fn on_large_stack(
     parse: impl FnOnce() -> Result<Node, YamlError> + Send,
 ) -> Result<Node, YamlError> {
@@ -46,7 +46,7 @@ fn on_large_stack(
 }
 
 /// Options of the parser: the scalars of YAML 1.1. Duplicate keys are an error.
-fn options(limits: Limits) -> serde_saphyr::Options {
+fn options(limits: YamlLimits) -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
         strict_booleans: false,
@@ -76,7 +76,7 @@ mod tests {
     fn nodes_have_the_type_and_position_that_python_reads() {
         let node = parse(
             "a: 1\nb:\n  - \"007\"\n  - yes\n  - 1.5\nc: {d: ~, e: 012}\n",
-            Limits::HAND_WRITTEN,
+            YamlLimits::HAND_WRITTEN,
         )
         .unwrap();
         assert_eq!(node.get("a").unwrap().value, NodeValue::Integer(1));
@@ -98,13 +98,23 @@ mod tests {
     }
 
     #[test]
+    fn single_letters_are_text_as_in_python() {
+        let node = parse("a: y\nb: &n n\nc: *n\nd: off\n", YamlLimits::HAND_WRITTEN).unwrap();
+        let text = |key: &str| node.get(key).unwrap().text().map(str::to_owned);
+        assert_eq!(text("a").as_deref(), Some("y"));
+        assert_eq!(text("b").as_deref(), Some("n"));
+        assert_eq!(text("c").as_deref(), Some("n"));
+        assert_eq!(node.get("d").unwrap().value, NodeValue::Bool(false));
+    }
+
+    #[test]
     fn empty_text_is_null() {
         assert_eq!(
-            parse("", Limits::HAND_WRITTEN).unwrap().value,
+            parse("", YamlLimits::HAND_WRITTEN).unwrap().value,
             NodeValue::Null
         );
         assert_eq!(
-            parse("# only\n", Limits::HAND_WRITTEN).unwrap().value,
+            parse("# only\n", YamlLimits::HAND_WRITTEN).unwrap().value,
             NodeValue::Null
         );
     }
@@ -119,7 +129,7 @@ mod tests {
             ("a: hunter2\n---\nb: c\n", Some(2), "second document"),
             ("a: .inf\n", None, "infinite"),
         ] {
-            let error = parse(text, Limits::HAND_WRITTEN).unwrap_err();
+            let error = parse(text, YamlLimits::HAND_WRITTEN).unwrap_err();
             let message = error.to_string();
             assert!(message.contains(problem), "{text:?}: {message}");
             assert!(!message.contains("hunter2"), "{message}");
@@ -131,7 +141,7 @@ mod tests {
 
     #[test]
     fn limits_are_enforced() {
-        let problem = |text: &str| parse(text, Limits::HAND_WRITTEN).unwrap_err().problem;
+        let problem = |text: &str| parse(text, YamlLimits::HAND_WRITTEN).unwrap_err().problem;
         let deep = "[".repeat(65) + &"]".repeat(65);
         assert_eq!(problem(&deep), YamlProblem::TooDeep(64));
         let nested: String = (0..65).map(|at| "  ".repeat(at) + "a:\n").collect();
@@ -144,7 +154,18 @@ mod tests {
         for level in 1..9 {
             let before = level - 1;
             let items = vec![format!("*a{before}"); 10].join(",");
-            bomb += &format!("a{level}: &a{level} [{items}]\n");
+            bomb.push_str(
+                &[
+                    "a",
+                    &level.to_string(),
+                    ": &a",
+                    &level.to_string(),
+                    " [",
+                    &items,
+                    "]\n",
+                ]
+                .concat(),
+            );
         }
         assert_eq!(problem(&bomb), YamlProblem::TooManyNodes);
     }

@@ -10,7 +10,7 @@ use crate::finding::Place;
 /// A manifest with its parent merged into it, for one product.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
-    /// The product's name; the profile's too, unless dbt_project.yml or a flag names another.
+    /// The product's name; the profile's too, unless `dbt_project.yml` or a flag names another.
     pub product: String,
     /// Plugins by category, as in `compute`. Of a manifest and its parent, the manifest's selection.
     pub plugins: BTreeMap<String, Plugin>,
@@ -29,12 +29,12 @@ pub(crate) struct Plugin {
     /// Fields of `config`, in the order of the file.
     pub config: Vec<ConfigField>,
     /// `connection_secret_ref`.
-    pub connection: Option<Connection>,
+    pub connection: Option<ConnectionSecret>,
 }
 
 /// `connection_secret_ref`: a Secret that has the connection's fields.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionSecret {
     pub secret: SecretName,
     pub place: Place,
 }

@@ -1,0 +1,252 @@
+//! `--secrets`: files of Secrets, against which the demands of a profile are checked. Values are read and dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use injection::{KeyChoice, SecretKey, SecretSource};
+
+use super::demand::Demand;
+use super::manifest::{Diagnostics, ManifestFiles, shown_path, unreadable};
+use crate::finding::{FileFinding, FindingSeverity, Rule};
+use crate::yaml::{self, Node, Position, YamlLimits};
+
+/// Limit of files behind all `--secrets`.
+pub(crate) const MAX_SECRET_FILES: usize = 1000;
+
+/// Limits of one file, which may be an export of a namespace.
+pub(crate) const LIMITS: YamlLimits = YamlLimits {
+    bytes: 8 << 20,
+    depth: 64,
+    nodes: 500_000,
+    aliases: 1_000,
+};
+
+/// Key names by the Secret's name, whatever its namespace.
+type SecretKeys = BTreeMap<String, BTreeSet<String>>;
+
+/// Reports demands for Kubernetes Secrets that are not in the files. Without `paths` nothing is checked.
+pub(super) fn check(
+    paths: &[PathBuf],
+    demands: &[Demand],
+    files: &ManifestFiles,
+    diagnostics: &mut Diagnostics,
+) {
+    if paths.is_empty() {
+        return;
+    }
+    let mut known = SecretKeys::new();
+    let mut is_complete = true;
+    for path in expand(paths, diagnostics) {
+        if let Err(finding) = read_file(&path, &mut known) {
+            is_complete = false;
+            diagnostics.add(finding);
+        }
+    }
+    if is_complete {
+        let missing = demands.iter().filter_map(|demand| missing(demand, &known));
+        diagnostics.extend(files.with_excerpts(missing.collect()));
+    }
+}
+
+fn missing(demand: &Demand, known: &SecretKeys) -> Option<FileFinding> {
+    let reference = &demand.reference;
+    if reference.secret.source != SecretSource::Kubernetes {
+        return None;
+    }
+    let name = &reference.secret.name;
+    let default = SecretKey::default_key();
+    let key = match &reference.key {
+        KeyChoice::Key(key) => key,
+        KeyChoice::Default => &default,
+        KeyChoice::All => return None,
+    };
+    let message = match known.get(name.as_str()) {
+        None => format!(
+            "secret {:?} is not in the files of --secrets. Create it, or correct the reference.",
+            name.as_str()
+        ),
+        Some(keys) if !keys.contains(key.as_str()) => format!(
+            "secret {:?} has no key {:?} in the files of --secrets, and {} needs it. Add the key, or correct the reference.",
+            name.as_str(),
+            key.as_str(),
+            demand.variable
+        ),
+        Some(_) => return None,
+    };
+    Some(FileFinding {
+        rule: Rule::SecretMissing,
+        severity: FindingSeverity::Error,
+        place: demand.place.clone(),
+        message,
+        excerpt: None,
+    })
+}
+
+/// Files behind the paths: of a folder, those that end in .json, .yaml or .yml, in the order of their names.
+fn expand(paths: &[PathBuf], diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+            Ok(entries) => {
+                let mut found: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+                found.retain(|file| has_manifest_extension(file) && !file.is_dir());
+                found.sort();
+                files.extend(found);
+            }
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                diagnostics.add(unreadable(&shown_path(path), None, message));
+            }
+        }
+    }
+    limit_files(&mut files, diagnostics);
+    files
+}
+
+/// Cuts the list of files at its limit.
+fn limit_files(files: &mut Vec<PathBuf>, diagnostics: &mut Diagnostics) {
+    if files.len() > MAX_SECRET_FILES {
+        files.truncate(MAX_SECRET_FILES);
+        let message = format!("more than {MAX_SECRET_FILES} files; name fewer");
+        diagnostics.add(unreadable(&Arc::from("--secrets"), None, message));
+    }
+}
+
+fn has_manifest_extension(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|found| ["json", "yaml", "yml"].iter().any(|known| found == *known))
+}
+
+/// Adds the Secrets of one file.
+fn read_file(path: &Path, known: &mut SecretKeys) -> Result<(), FileFinding> {
+    let name = shown_path(path);
+    let fail = |message: String| unreadable(&name, None, message);
+    let file = File::open(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let limit = u64::try_from(LIMITS.bytes).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    file.take(limit.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| fail(format!("cannot be read: {error}")))?;
+    if text.len() > LIMITS.bytes {
+        let bytes = LIMITS.bytes;
+        return Err(fail(format!("is larger than {bytes} bytes; split it")));
+    }
+    for (first_line, document) in documents(&text) {
+        let node = yaml::parse(document, LIMITS).map_err(|error| {
+            let position = error.position.map(|at| Position {
+                line: at.line + first_line,
+                ..at
+            });
+            unreadable(&name, position, error.to_string())
+        })?;
+        add_object(&node, known);
+    }
+    Ok(())
+}
+
+/// Documents of a stream, each with the number of lines before it.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut first_line, mut offset) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let is_separator = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'));
+        if is_separator {
+            documents.push((first_line, text.get(start..offset).unwrap_or_default()));
+            start = offset + line.len();
+            first_line = number + 1;
+        }
+        offset += line.len();
+    }
+    documents.push((first_line, text.get(start..).unwrap_or_default()));
+    documents
+}
+
+fn add_object(node: &Node, known: &mut SecretKeys) {
+    let kind = node.get("kind").and_then(Node::text);
+    if kind.is_some_and(|kind| kind.ends_with("List")) {
+        let items = node.get("items").and_then(Node::items);
+        items
+            .unwrap_or_default()
+            .iter()
+            .for_each(|item| add_object(item, known));
+    }
+    let name = node
+        .get("metadata")
+        .and_then(|metadata| metadata.get("name"))
+        .and_then(Node::text);
+    if let (Some("Secret"), Some(name)) = (kind, name) {
+        let keys = known.entry(name.to_owned()).or_default();
+        for field in ["data", "stringData"] {
+            let entries = node.get(field).and_then(Node::entries).unwrap_or_default();
+            keys.extend(entries.iter().map(|entry| entry.key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_from_documents_and_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.yaml");
+        let text = "# first\n---\nkind: Secret\nmetadata: {name: a}\ndata: {x: eA==}\nstringData: {y: z}\n--- # next\nkind: List\nitems:\n- {kind: Secret, metadata: {name: b}, data: {v: eA==}}\n- {kind: ConfigMap, metadata: {name: c}, data: {v: x}}\n";
+        fs::write(&path, text).unwrap();
+        let mut known = SecretKeys::new();
+        read_file(&path, &mut known).unwrap();
+        let listed: Vec<String> = known
+            .iter()
+            .map(|(name, keys)| {
+                format!(
+                    "{name}: {}",
+                    keys.iter().cloned().collect::<Vec<_>>().join(",")
+                )
+            })
+            .collect();
+        assert_eq!(listed, ["a: x,y", "b: v"]);
+    }
+
+    #[test]
+    fn files_and_bytes_are_limited() {
+        let mut diagnostics = Diagnostics::default();
+        let mut files = vec![PathBuf::from("f"); MAX_SECRET_FILES];
+        limit_files(&mut files, &mut diagnostics);
+        assert!(!diagnostics.has_errors());
+        files.push(PathBuf::from("f"));
+        limit_files(&mut files, &mut diagnostics);
+        assert!(files.len() == MAX_SECRET_FILES && diagnostics.has_errors());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.yaml");
+        fs::write(&path, "#".repeat(LIMITS.bytes)).unwrap();
+        assert!(read_file(&path, &mut SecretKeys::new()).is_ok());
+        fs::write(&path, "#".repeat(LIMITS.bytes + 1)).unwrap();
+        let error = read_file(&path, &mut SecretKeys::new()).unwrap_err();
+        assert!(error.message.contains("8388608 bytes"), "{error}");
+    }
+
+    #[test]
+    fn broken_document_is_reported_with_its_line_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.yaml");
+        fs::write(&path, "a: b\n---\na: [hunter2\nb: c\n").unwrap();
+        let error = read_file(&path, &mut SecretKeys::new())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("s.yaml:4:") && error.ends_with("not valid YAML"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"));
+    }
+}

@@ -2,32 +2,33 @@
 //!
 //! Patched manifests go to stdout, messages to stderr. One error in any document leaves stdout empty.
 
-mod argo;
+pub(crate) mod argo;
 mod assume_exists;
 #[cfg(feature = "cluster")]
-mod cluster;
-mod documents;
+pub(crate) mod cluster;
+pub(crate) mod documents;
 mod encoding;
-mod explain;
-mod files;
+pub(crate) mod explain;
+pub(crate) mod files;
 mod flink;
-mod ineffective;
+pub(crate) mod ineffective;
 mod injector;
-mod input;
+pub(crate) mod input;
 mod kustomize;
-mod manifest_store;
+pub(crate) mod manifest_store;
 #[cfg(not(feature = "cluster"))]
-mod no_cluster;
-mod objects;
+pub(crate) mod no_cluster;
+pub(crate) mod objects;
 mod output;
 mod partial_object;
-mod pod_planner;
-mod refusal;
+pub(crate) mod pod_planner;
+pub(crate) mod propagation;
+pub(crate) mod refusal;
 mod reporter;
-mod request;
-mod template_site;
-mod templates;
-mod unreadable;
+pub(crate) mod request;
+pub(crate) mod template_site;
+pub(crate) mod templates;
+pub(crate) mod unreadable;
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -35,14 +36,14 @@ use std::sync::Arc;
 
 use self::assume_exists::AssumeExists;
 #[cfg(feature = "cluster")]
-use self::cluster::Cluster;
+pub(crate) use self::cluster::Cluster;
 use self::injector::Injector;
 use self::input::Input;
 use self::manifest_store::{ManifestStore, Purpose};
 #[cfg(not(feature = "cluster"))]
-use self::no_cluster::NoCluster as Cluster;
+pub(crate) use self::no_cluster::NoCluster as Cluster;
 use self::output::{PatchedDocuments, RewrittenDocuments};
-use self::pod_planner::PodPlanner;
+use self::pod_planner::{PlannerSettings, PodPlanner};
 pub(crate) use self::reporter::InjectExitStatus;
 use self::reporter::Reporter;
 pub(crate) use self::request::{InjectRequest, ManifestFormat};
@@ -173,7 +174,12 @@ async fn plan(
 
     let unchecked = cluster.is_none() && checks.is_empty();
     let (source, reader) = secret_source(cluster, Arc::clone(&manifests), unchecked);
-    let planner = PodPlanner::new(source, reader, Arc::clone(&manifests), &request);
+    let settings = PlannerSettings {
+        sidecars: request.sidecars.clone(),
+        secret_names: None,
+        explain: request.explain,
+    };
+    let planner = PodPlanner::new(source, reader, Arc::clone(&manifests), settings);
     for defaults in manifests.defaults() {
         planner.check_defaults(defaults, reporter).await;
     }

@@ -50,7 +50,7 @@ pub(super) fn sites(object: &ManifestObject<'_>) -> Option<Vec<TemplateSite>> {
 
 /// Path of the annotations for all pods of a workflow. They are not acted on if a pod's containers are not in the
 /// object; the second value is a sentence about it then.
-pub(super) fn pod_metadata(object: &ManifestObject<'_>) -> Option<(Vec<String>, Option<String>)> {
+pub(crate) fn pod_metadata(object: &ManifestObject<'_>) -> Option<(Vec<String>, Option<String>)> {
     let spec_path = spec_path(object)?;
     let spec = object.at(spec_path)?;
     let path = spec_path

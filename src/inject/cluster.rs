@@ -21,7 +21,7 @@ use injection::SecretBinding;
 
 /// The cluster to which the manifests will be applied.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     /// Namespace of the kubeconfig's context.
     namespace: String,
     binder: Arc<dyn SecretBinder>,
@@ -33,7 +33,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Reads the kubeconfig. No request is sent yet.
-    pub(super) async fn connect(settings: &ClientSettings) -> Result<Self, ConnectError> {
+    pub(crate) async fn connect(settings: &ClientSettings) -> Result<Self, ConnectError> {
         // Every read has its own deadline, so a slow connection need not fail early.
         let client = connect_for_long_calls(settings).await?;
         // Metrics of a short-lived program are not scraped.
@@ -52,12 +52,12 @@ impl Cluster {
     }
 
     /// Namespace of the kubeconfig's context.
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// Binder of secrets and reader of defaults: the cluster, with what the manifests add to it.
-    pub(super) fn source(self, manifests: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
+    pub(crate) fn source(self, manifests: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
         let layered = Arc::new(ClusterWithManifests {
             cluster: self,
             manifests,
@@ -87,7 +87,7 @@ impl Cluster {
 
 /// A cluster with the objects that the manifests will add. Objects of the cluster take precedence.
 #[derive(Debug)]
-pub(super) struct ClusterWithManifests {
+pub(crate) struct ClusterWithManifests {
     pub cluster: Cluster,
     pub manifests: Arc<ManifestStore>,
 }

@@ -12,7 +12,7 @@ use super::encoding::MARK;
 
 /// One document of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// Number from 1; empty documents are not counted.
     pub number: usize,
     /// Line of its first content, from 1.
@@ -28,20 +28,20 @@ pub(super) struct Document {
 }
 
 /// Whether a document begins with this line: `---` alone or before a space.
-pub(super) fn is_separator(line: &str) -> bool {
+pub(crate) fn is_separator(line: &str) -> bool {
     let line = line.strip_prefix(MARK).unwrap_or(line);
     line.strip_prefix("---")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// Whether a line has no content: blank lines, comments, directives and `...`.
-pub(super) fn is_blank(line: &str) -> bool {
+pub(crate) fn is_blank(line: &str) -> bool {
     let line = line.trim_start_matches(MARK).trim();
     line.is_empty() || line.starts_with(['#', '%']) || line == "..."
 }
 
 /// Content of a separator line after the separator; empty for a comment.
-pub(super) fn after_separator(line: &str) -> &str {
+pub(crate) fn after_separator(line: &str) -> &str {
     let rest = line
         .strip_prefix(MARK)
         .unwrap_or(line)
@@ -51,7 +51,7 @@ pub(super) fn after_separator(line: &str) -> &str {
 }
 
 /// Offset of a document's content: after the separator, blank lines, comments and byte order marks.
-pub(super) fn content_start(chunk: &str) -> usize {
+pub(crate) fn content_start(chunk: &str) -> usize {
     let mut offset = 0;
     for line in chunk.split_inclusive('\n') {
         let content = if offset == 0 && is_separator(line) {
@@ -69,7 +69,7 @@ pub(super) fn content_start(chunk: &str) -> usize {
 }
 
 /// Splits a text into documents.
-pub(super) fn split(text: &str) -> Vec<Document> {
+pub(crate) fn split(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     // Offset and first line of the current chunk, and the line of its first content.
     let (mut start, mut first_line, mut content) = (0, 1, None);

@@ -1,18 +1,18 @@
 //! Decoding of inputs: UTF-8, or UTF-16 after a byte order mark, as in kubectl.
 
 /// U+FEFF, the byte order mark.
-pub(super) const MARK: char = '\u{feff}';
+pub(crate) const MARK: char = '\u{feff}';
 
 /// Error about bytes that are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotText {
+pub(crate) struct NotText {
     /// Line of the first invalid byte, from 1, if it can be counted.
     pub line: Option<usize>,
     pub problem: &'static str,
 }
 
 /// Decodes a file or stream. A byte order mark of UTF-16 is removed, because the result is UTF-8.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),

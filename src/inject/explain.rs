@@ -78,7 +78,7 @@ pub(super) fn injected(
 }
 
 /// Sentences about what one container gets.
-fn container_lines(
+pub(crate) fn container_lines(
     request: &InjectionRequest,
     planned: &ContainerPlan,
     is_name_of: &dyn Fn(&str, &SecretName) -> bool,
@@ -168,7 +168,7 @@ fn produces(variable: &Variable, entry: &EnvEntry) -> bool {
 }
 
 /// Reason for which a container gets nothing.
-fn exclusion_reason(
+pub(crate) fn exclusion_reason(
     list: ContainerList,
     container: &ContainerView<'_>,
     selection: Option<&Selection>,

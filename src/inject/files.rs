@@ -10,17 +10,17 @@ use super::unreadable::UnreadableInput;
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 
 /// Limit of files of one run. A folder with more is probably a mistake.
-pub(super) const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 
 /// Limit of bytes of one input. It is held in memory, and its objects take several times as much.
-pub(super) const MAX_INPUT_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_INPUT_BYTES: u64 = 256 << 20;
 
 /// Replaces folders in `paths` by their files in the order of their names, and with `recursive` by those of their
 /// subfolders too. `-` stays.
 ///
 /// # Errors
 /// One for each path that cannot be read or has no files.
-pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<UnreadableInput>) {
+pub(crate) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<UnreadableInput>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path == Path::new("-") || !path.is_dir() {
@@ -85,7 +85,7 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
 ///
 /// # Errors
 /// The problem, to follow the input's name.
-pub(super) fn read(mut from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn read(mut from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = from
         .by_ref()

@@ -10,19 +10,28 @@ use crate::defaults::ENABLED_LABEL;
 use injection::{MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, suggested_name};
 
 /// Limit of sentences of each kind about one object.
-pub(super) const MAX_SENTENCES: usize = 50;
+pub(crate) const MAX_SENTENCES: usize = 50;
 
-/// Sentences about names in an object that have no effect. They follow the location of the object.
+/// Names in an object that have no effect.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct IneffectiveNames {
+pub(crate) struct IneffectiveNames {
     /// Annotations under [`PREFIX`] that are not acted on.
-    pub ignored: Vec<String>,
+    pub ignored: Vec<IneffectiveName>,
     /// Names that are similar to those under [`PREFIX`], and annotations that are written as labels.
-    pub misnamed: Vec<String>,
+    pub misnamed: Vec<IneffectiveName>,
+}
+
+/// Names in one map that have no effect.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IneffectiveName {
+    /// Path in the object of the first of the names; empty for the object as a whole.
+    pub path: Vec<String>,
+    /// Sentence that follows the location of the object.
+    pub sentence: String,
 }
 
 /// Searches an object without its status, which no author writes.
-pub(super) fn find(object: &ManifestObject<'_>, sites: &[TemplateSite]) -> IneffectiveNames {
+pub(crate) fn find(object: &ManifestObject<'_>, sites: &[TemplateSite]) -> IneffectiveNames {
     let mut search = NameSearch {
         object,
         sites,
@@ -36,14 +45,17 @@ pub(super) fn find(object: &ManifestObject<'_>, sites: &[TemplateSite]) -> Ineff
         let more = sentences.len().saturating_sub(MAX_SENTENCES);
         sentences.truncate(MAX_SENTENCES);
         if more > 0 {
-            sentences.push(format!("there are {more} more such places"));
+            sentences.push(IneffectiveName {
+                path: Vec::new(),
+                sentence: format!("there are {more} more such places"),
+            });
         }
     }
     search.found
 }
 
 /// Sentence about the annotations of a Secret under [`PREFIX`].
-pub(super) fn on_secret(names: &[String]) -> Option<String> {
+pub(crate) fn on_secret(names: &[String]) -> Option<String> {
     let names: Vec<&str> = names
         .iter()
         .map(String::as_str)
@@ -129,8 +141,9 @@ impl NameSearch<'_, '_> {
         let near = map
             .keys()
             .filter_map(|name| Some((name, suggested_name(name)?)));
-        self.found.misnamed.extend(near.map(|(name, meant)| {
-            format!("annotation {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?")
+        self.found.misnamed.extend(near.map(|(name, meant)| IneffectiveName {
+            path: [self.path.as_slice(), std::slice::from_ref(name)].concat(),
+            sentence: format!("annotation {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?"),
         }));
         let names: Vec<&str> = map
             .keys()
@@ -139,7 +152,11 @@ impl NameSearch<'_, '_> {
             .collect();
         if !names.is_empty() && !self.effective.contains(&self.path) {
             let sentence = self.ignored_sentence(&names, &at);
-            self.found.ignored.push(sentence);
+            let first = names.first().map(|name| (*name).to_owned());
+            self.found.ignored.push(IneffectiveName {
+                path: self.path.iter().cloned().chain(first).collect(),
+                sentence,
+            });
         }
     }
 
@@ -199,7 +216,10 @@ impl NameSearch<'_, '_> {
             } else {
                 continue;
             };
-            self.found.misnamed.push(sentence);
+            self.found.misnamed.push(IneffectiveName {
+                path: [self.path.as_slice(), std::slice::from_ref(name)].concat(),
+                sentence,
+            });
         }
     }
 }

@@ -1,22 +1,20 @@
 //! Injection into documents and their objects.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use super::documents::Document;
-use super::ineffective::{self, IneffectiveNames};
+use super::ineffective::{self, IneffectiveName, IneffectiveNames};
 use super::input::Input;
 use super::manifest_store;
-use super::objects::{ManifestObject, PropagatedField, dotted, objects, value_at};
+use super::objects::{ManifestObject, objects};
 use super::output::PatchedDocuments;
 use super::pod_planner::{LocatedPod, PodPlanner};
+use super::propagation::{Propagated, propagation_patch, site_title, target_of};
 use super::reporter::{InjectExitStatus, Reporter};
-use super::template_site::{TemplateForm, TemplateSite};
+use super::template_site::{TemplateForm, TemplateSite, obstacle_sentence};
 use super::templates::sites;
 use super::unreadable::UnreadableInput;
 use crate::admission::outcome::PodMutation;
-use injection::PlanTarget;
 
 /// Injects into documents.
 pub(super) struct Injector {
@@ -143,10 +141,10 @@ impl Injector {
             }
         }
         let IneffectiveNames { ignored, misnamed } = ineffective::find(object, &sites);
-        for sentence in misnamed {
+        for IneffectiveName { sentence, .. } in misnamed {
             reporter.warning(format_args!("{location}: {sentence}"));
         }
-        for sentence in ignored {
+        for IneffectiveName { sentence, .. } in ignored {
             self.report_ignored(location, &sentence, reporter);
         }
         Ok(patch)
@@ -160,29 +158,20 @@ impl Injector {
         location: &str,
         reporter: &mut Reporter<'_>,
     ) -> Result<Option<json_patch::Patch>, String> {
-        let propagated = object.propagated(site)?;
-        let mut value = Cow::Borrowed(object.value());
-        if !propagated.is_empty() {
-            json_patch::patch(value.to_mut(), &propagation_patch(&[], &propagated))
-                .expect("the fields were propagated for this object");
-        }
+        let Propagated {
+            fields: propagated,
+            value,
+        } = Propagated::of(object, site)?;
         let object = &object.with_value(&value);
         let pod = object.pod(site)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
-        let title = if object.is_main_template(site) {
-            String::new()
-        } else {
-            format!(", {}", site_title(object, site))
-        };
+        let title = site_title(object, site);
         let location = &format!("{location}{title} in namespace \"{namespace}\"");
         let located = LocatedPod {
             location,
             namespace,
             view: &pod,
-            target: match site.form {
-                TemplateForm::Pod => PlanTarget::Pod,
-                TemplateForm::Template | TemplateForm::Argo(_) => PlanTarget::Manifest,
-            },
+            target: target_of(site),
         };
         let Some(injection) = self.planner.plan(located, reporter).await else {
             return Ok(None);
@@ -207,10 +196,7 @@ impl Injector {
             .as_ref()
             .filter(|_| !injection.plan.is_empty())
         {
-            let sentence = format!(
-                "nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out."
-            );
-            self.report_ignored(location, &sentence, reporter);
+            self.report_ignored(location, &obstacle_sentence(obstacle), reporter);
             return json_patch::Patch(Vec::new());
         }
         let root = object.pointer(&site.path);
@@ -233,33 +219,4 @@ impl Injector {
             reporter.error(InjectExitStatus::Refused, message);
         }
     }
-}
-
-/// Patch with the fields that are propagated to a workload's template, for a workload at `root`.
-fn propagation_patch(root: &[&str], propagated: &[PropagatedField]) -> json_patch::Patch {
-    let add = |PropagatedField { path, name, value }: &PropagatedField| {
-        let tokens = root
-            .iter()
-            .copied()
-            .chain(path.iter().copied())
-            .chain([name.as_str()]);
-        let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
-        json_patch::PatchOperation::Add(json_patch::AddOperation {
-            path,
-            value: value.clone(),
-        })
-    };
-    json_patch::Patch(propagated.iter().map(add).collect())
-}
-
-/// Path of a template, and its name if it has one.
-fn site_title(object: &ManifestObject<'_>, site: &TemplateSite) -> String {
-    let name = match &site.form {
-        TemplateForm::Pod | TemplateForm::Template => None,
-        TemplateForm::Argo(_) => object
-            .at(&site.path)
-            .and_then(|template| value_at(template, &["name"])?.as_str()),
-    };
-    let path = dotted(&site.path);
-    name.map_or_else(|| path.clone(), |name| format!("{path} \"{name}\""))
 }

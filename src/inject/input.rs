@@ -11,11 +11,11 @@ use super::files::{self, MAX_INPUT_BYTES};
 use super::unreadable::UnreadableInput;
 
 /// Limit of nested maps and lists. Manifests have at most about 20 levels; each level is a call on the stack.
-pub(super) const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 256;
 
 /// One file, or standard input.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// Path, or `standard input`.
     pub name: String,
     text: String,
@@ -25,7 +25,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Reads a file; `-` is `stdin`, which can be read once.
-    pub(super) fn open<R: Read>(
+    pub(crate) fn open<R: Read>(
         path: &Path,
         stdin: &mut Option<R>,
     ) -> Result<Self, UnreadableInput> {
@@ -50,7 +50,7 @@ impl Input {
     }
 
     /// Splits bytes into documents.
-    pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, UnreadableInput> {
+    pub(crate) fn new(name: String, bytes: Vec<u8>) -> Result<Self, UnreadableInput> {
         match encoding::decode(bytes) {
             Ok(text) => {
                 let documents = split(&text);
@@ -72,21 +72,21 @@ impl Input {
     }
 
     /// Input and number of a document, for messages.
-    pub(super) fn location(&self, document: &Document) -> String {
+    pub(crate) fn location(&self, document: &Document) -> String {
         format!("{}: document {}", self.name, document.number)
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Text of a document and of the separator before it.
-    pub(super) fn chunk(&self, document: &Document) -> &str {
+    pub(crate) fn chunk(&self, document: &Document) -> &str {
         self.text.get(document.span.clone()).unwrap_or_default()
     }
 
     /// Reads a document as `T`; values that `T` skips are not built.
-    pub(super) fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned>(
         &self,
         document: &Document,
     ) -> Result<T, UnreadableInput> {
@@ -123,7 +123,7 @@ impl Input {
     }
 
     /// Whether a YAML document has comments after its first content. They are lost when the document is rewritten.
-    pub(super) fn has_inner_comments(&self, document: &Document) -> bool {
+    pub(crate) fn has_inner_comments(&self, document: &Document) -> bool {
         use serde_saphyr::budget::BudgetBreach;
 
         let chunk = self.chunk(document);
@@ -159,7 +159,7 @@ impl Input {
     }
 
     /// Whether a document has comments before its first content.
-    pub(super) fn has_head_comments(&self, document: &Document) -> bool {
+    pub(crate) fn has_head_comments(&self, document: &Document) -> bool {
         let chunk = self.chunk(document);
         chunk
             .get(..content_start(chunk))
@@ -167,7 +167,7 @@ impl Input {
     }
 
     /// Error about a document that is valid YAML.
-    pub(super) fn unreadable(
+    pub(crate) fn unreadable(
         &self,
         document: &Document,
         problem: impl Into<String>,

@@ -1,4 +1,4 @@
-//! Secrets and defaults in manifests, as a backend.
+//! Secrets, ConfigMaps and defaults in manifests, as a backend.
 //!
 //! Names and key names of Secrets are read; their values are skipped without being built.
 
@@ -21,8 +21,10 @@ use injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretName};
 
 /// Secrets, Namespaces and ServiceAccounts in the manifests.
 #[derive(Debug, Default)]
-pub(super) struct ManifestStore {
+pub(crate) struct ManifestStore {
     secrets: StaticBinder,
+    /// Keys of ConfigMaps, by namespace and name.
+    config_maps: BTreeMap<(String, String), BTreeSet<String>>,
     /// Namespaces of Secrets, by name of the Secret.
     secret_namespaces: BTreeMap<String, BTreeSet<String>>,
     /// Names that kustomize generated, by namespace and original name, in the manifests to inject into.
@@ -36,7 +38,7 @@ pub(super) struct ManifestStore {
 
 /// A Namespace or ServiceAccount in the manifests.
 #[derive(Debug)]
-pub(super) struct DefaultsManifest {
+pub(crate) struct DefaultsManifest {
     /// Input, document and object, for messages.
     pub location: String,
     /// Name of the Namespace, or namespace of the ServiceAccount.
@@ -48,7 +50,7 @@ pub(super) struct DefaultsManifest {
 
 /// Purpose of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// `-f`: to inject into; all of it will be applied together.
     Inject,
     /// `--secrets`: to check against.
@@ -67,7 +69,7 @@ struct DocumentContext<'a> {
 
 impl ManifestStore {
     /// Adds the objects of an input. Returns the documents that cannot be read.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         input: &Input,
         purpose: Purpose,
@@ -116,6 +118,13 @@ impl ManifestStore {
                 self.add_secret_name(&namespace, &name, context.purpose);
                 let keys = object.data.0.into_iter().chain(object.string_data.0);
                 self.secrets.insert(namespace, name, keys);
+            }
+            "ConfigMap" => {
+                let metadata = object.metadata;
+                let Some(name) = metadata.name.0 else { return };
+                let namespace = context.namespace_or_default(metadata.namespace.0);
+                let keys = object.data.0.into_iter().collect();
+                self.config_maps.insert((namespace, name), keys);
             }
             "Namespace" | "ServiceAccount" => self.add_defaults(object.metadata, kind, context),
             _ => {}
@@ -179,7 +188,7 @@ impl ManifestStore {
 
     /// Name that kustomize generated for a secret, if exactly one Secret in the manifests has it and none has the
     /// original name.
-    pub(super) fn generated_name(&self, namespace: &str, name: &str) -> Option<&str> {
+    pub(crate) fn generated_name(&self, namespace: &str, name: &str) -> Option<&str> {
         if self
             .secret_namespaces
             .get(name)
@@ -198,7 +207,7 @@ impl ManifestStore {
     }
 
     /// Hint for a missing secret that the manifests have by another name or in another namespace.
-    pub(super) fn hint(&self, namespace: &str, secret: &SecretId) -> Option<String> {
+    pub(crate) fn hint(&self, namespace: &str, secret: &SecretId) -> Option<String> {
         let name = secret.name.as_str();
         let key = &(namespace.to_owned(), name.to_owned());
         if let Some(names) = self.generated.get(key) {
@@ -245,11 +254,17 @@ impl ManifestStore {
     }
 
     /// Namespaces and ServiceAccounts in the order of the manifests.
-    pub(super) fn defaults(&self) -> &[DefaultsManifest] {
+    pub(crate) fn defaults(&self) -> &[DefaultsManifest] {
         &self.defaults
     }
 
-    pub(super) fn namespace_named(&self, name: &str) -> Option<&DefaultsObject> {
+    /// Keys of a ConfigMap in the manifests, values of which are text.
+    pub(crate) fn config_map_keys(&self, namespace: &str, name: &str) -> Option<&BTreeSet<String>> {
+        self.config_maps
+            .get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    pub(crate) fn namespace_named(&self, name: &str) -> Option<&DefaultsObject> {
         self.namespaces.get(name)
     }
 }
@@ -283,14 +298,14 @@ fn listed(names: &BTreeSet<String>) -> String {
 
 /// A Secret without its values.
 #[derive(Debug)]
-pub(super) struct PartialSecret {
+pub(crate) struct PartialSecret {
     pub name: String,
     /// Names of its annotations under [`injection::PREFIX`].
     pub annotations: Vec<String>,
 }
 
 /// Reads a document that is a Secret; `None` for any other kind.
-pub(super) fn read_secret(
+pub(crate) fn read_secret(
     input: &Input,
     document: &Document,
 ) -> Result<Option<PartialSecret>, UnreadableInput> {

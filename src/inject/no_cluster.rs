@@ -8,19 +8,19 @@ use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
 #[derive(Debug)]
-pub(super) enum NoCluster {}
+pub(crate) enum NoCluster {}
 
 impl NoCluster {
     #[expect(clippy::unused_async, reason = "the cluster's is async")]
-    pub(super) async fn connect(settings: &Infallible) -> Result<Self, Infallible> {
+    pub(crate) async fn connect(settings: &Infallible) -> Result<Self, Infallible> {
         match *settings {}
     }
 
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         match *self {}
     }
 
-    pub(super) fn source(self, _: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
+    pub(crate) fn source(self, _: Arc<ManifestStore>) -> (Source, Arc<dyn DefaultsReader>) {
         match self {}
     }
 }

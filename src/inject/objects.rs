@@ -10,7 +10,7 @@ use injection::{
 
 /// One object of a document. A list has many.
 #[derive(Debug)]
-pub(super) struct ManifestObject<'v> {
+pub(crate) struct ManifestObject<'v> {
     value: &'v Value,
     /// Path in the document.
     path: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct ManifestObject<'v> {
 
 /// A field that is added to a workload's template, from the workload's own annotations.
 #[derive(Debug)]
-pub(super) struct PropagatedField {
+pub(crate) struct PropagatedField {
     /// Path of the parent in the object.
     pub path: Vec<&'static str>,
     pub name: String,
@@ -39,7 +39,7 @@ impl PropagatedField {
 }
 
 /// Lists the objects of a document, with the items of its lists.
-pub(super) fn objects(document: &Value) -> Result<Vec<ManifestObject<'_>>, String> {
+pub(crate) fn objects(document: &Value) -> Result<Vec<ManifestObject<'_>>, String> {
     let mut found = Vec::new();
     collect(document, Vec::new(), ("", ""), &mut found)?;
     Ok(found)
@@ -101,7 +101,7 @@ const SPEC_TEMPLATE: &[&str] = &["spec", "template"];
 const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
 
 /// Value at a path through maps and lists.
-pub(super) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option<&'v Value> {
+pub(crate) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option<&'v Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Array(list) => list.get(field.as_ref().parse::<usize>().ok()?),
         value => value.get(field.as_ref()),
@@ -109,7 +109,7 @@ pub(super) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option
 }
 
 /// Path in the notation of messages: `spec.workerGroupSpecs[0].template`.
-pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
+pub(crate) fn dotted(path: &[impl AsRef<str>]) -> String {
     let mut text = String::new();
     for field in path.iter().map(AsRef::as_ref) {
         if field.bytes().all(|b| b.is_ascii_digit()) {
@@ -127,12 +127,12 @@ pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
 }
 
 /// Whether an annotation is under [`PREFIX`] and is not the webhook's record.
-pub(super) fn is_request_annotation(name: &str) -> bool {
+pub(crate) fn is_request_annotation(name: &str) -> bool {
     name.starts_with(PREFIX) && name != INJECTED
 }
 
 impl<'v> ManifestObject<'v> {
-    pub(super) fn at(&self, path: &[impl AsRef<str>]) -> Option<&'v Value> {
+    pub(crate) fn at(&self, path: &[impl AsRef<str>]) -> Option<&'v Value> {
         value_at(self.value, path)
     }
 
@@ -142,12 +142,16 @@ impl<'v> ManifestObject<'v> {
             .filter(|text| !text.is_empty())
     }
 
-    pub(super) fn namespace(&self) -> Option<&'v str> {
+    pub(crate) fn name(&self) -> Option<&'v str> {
+        self.metadata("name")
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&'v str> {
         self.metadata("namespace")
     }
 
     /// Kind and name, as in `Deployment "etl"`, after the index in a list.
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let item: Vec<String> = self
             .path
             .iter()
@@ -163,20 +167,20 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// API group; empty for the core group.
-    pub(super) fn group(&self) -> &'v str {
+    pub(crate) fn group(&self) -> &'v str {
         self.api_version
             .split_once('/')
             .map_or("", |(group, _)| group)
     }
 
     /// Whether the object is of this kind of the core group.
-    pub(super) fn is_core(&self, kind: &str) -> bool {
+    pub(crate) fn is_core(&self, kind: &str) -> bool {
         self.api_version == "v1" && self.kind == kind
     }
 
     /// Whether a value that has the shape of a template is one. A value with annotations counts as one, so that it is
     /// reported if it cannot be read.
-    pub(super) fn is_pod_or_annotated(&self, site: &TemplateSite) -> bool {
+    pub(crate) fn is_pod_or_annotated(&self, site: &TemplateSite) -> bool {
         let annotations = self.at(&site.annotations_path()).and_then(Value::as_object);
         annotations
             .into_iter()
@@ -186,7 +190,7 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// Whether a controller created the object. Its own annotations are that controller's copies then.
-    pub(super) fn is_owned(&self) -> bool {
+    pub(crate) fn is_owned(&self) -> bool {
         let owners = self
             .at(&["metadata", "ownerReferences"])
             .and_then(Value::as_array);
@@ -197,12 +201,12 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// Kind, if the webhook serves the object as a workload.
-    pub(super) fn workload(&self) -> Option<WorkloadKind> {
+    pub(crate) fn workload(&self) -> Option<WorkloadKind> {
         WorkloadKind::of_manifest(self.api_version, self.kind)
     }
 
     /// Metadata of the object itself, with the defaults of a Namespace or ServiceAccount.
-    pub(super) fn own_metadata(&self) -> Result<MetadataView<'v>, String> {
+    pub(crate) fn own_metadata(&self) -> Result<MetadataView<'v>, String> {
         match self.at(&["metadata"]) {
             None | Some(Value::Null) => Ok(MetadataView::default()),
             Some(metadata) => metadata_view(metadata, "metadata"),
@@ -210,7 +214,7 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// Path of the pod or the main pod template.
-    pub(super) fn template_path(&self) -> Option<&'static [&'static str]> {
+    pub(crate) fn template_path(&self) -> Option<&'static [&'static str]> {
         if self.is_core("Pod") {
             return Some(POD);
         }
@@ -230,7 +234,7 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// Path in the document of a path in the object.
-    pub(super) fn pointer<'p>(&'p self, path: &'p [impl AsRef<str>]) -> Vec<&'p str> {
+    pub(crate) fn pointer<'p>(&'p self, path: &'p [impl AsRef<str>]) -> Vec<&'p str> {
         self.path
             .iter()
             .map(String::as_str)
@@ -242,7 +246,7 @@ impl<'v> ManifestObject<'v> {
     ///
     /// # Errors
     /// Sentence about the first invalid field.
-    pub(super) fn pod<'p>(&self, site: &'p TemplateSite) -> Result<PodView<'p>, String>
+    pub(crate) fn pod<'p>(&self, site: &'p TemplateSite) -> Result<PodView<'p>, String>
     where
         'v: 'p,
     {
@@ -266,7 +270,7 @@ impl<'v> ManifestObject<'v> {
 
     /// Fields that the webhook would add to a workload's template, so that its pods inherit the workload's annotations.
     /// Parents come before their children.
-    pub(super) fn propagated(&self, site: &TemplateSite) -> Result<Vec<PropagatedField>, String> {
+    pub(crate) fn propagated(&self, site: &TemplateSite) -> Result<Vec<PropagatedField>, String> {
         let Some(kind) = self.workload() else {
             return Ok(Vec::new());
         };
@@ -315,12 +319,12 @@ impl<'v> ManifestObject<'v> {
     }
 
     /// Whether a template is at the usual path of the kind, so that messages need not name it.
-    pub(super) fn is_main_template(&self, site: &TemplateSite) -> bool {
+    pub(crate) fn is_main_template(&self, site: &TemplateSite) -> bool {
         self.template_path().is_some_and(|path| site.path == path) || site.path.is_empty()
     }
 
     /// Returns the same object with another value.
-    pub(super) fn with_value<'w>(&self, value: &'w Value) -> ManifestObject<'w>
+    pub(crate) fn with_value<'w>(&self, value: &'w Value) -> ManifestObject<'w>
     where
         'v: 'w,
     {
@@ -332,7 +336,7 @@ impl<'v> ManifestObject<'v> {
         }
     }
 
-    pub(super) fn value(&self) -> &'v Value {
+    pub(crate) fn value(&self) -> &'v Value {
         self.value
     }
 }

@@ -9,24 +9,25 @@ use super::explain;
 use super::manifest_store::{DefaultsManifest, ManifestStore};
 use super::refusal::{hint, report_refusal};
 use super::reporter::Reporter;
-use super::request::InjectRequest;
 use crate::admission::error::{AdmissionError, BindFailure};
 use crate::admission::gate::check_pod;
 use crate::admission::outcome::{Outcome, PodMutation};
 use crate::admission::pipeline::{Pipeline, RequestContext};
-use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
+use crate::admission::policy::{CLUSTER_NAMESPACES, Policy, SecretNamePolicy};
 use crate::admission::sources::{Source, Sources};
 use crate::admission::surface::Surface;
 use crate::backend::ErrorKind;
 use crate::defaults::{AppliedDefaults, Defaults, DefaultsReader};
-use injection::{PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning};
+use injection::{
+    Annotations, PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning,
+};
 
 /// Time limit of one pod. A cluster that has not responded by then is not waited for.
 const POD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pod, or a pod of a template.
 #[derive(Clone, Copy)]
-pub(super) struct LocatedPod<'a> {
+pub(crate) struct LocatedPod<'a> {
     /// Input, document, object and namespace, for messages.
     pub location: &'a str,
     pub namespace: &'a str,
@@ -34,8 +35,41 @@ pub(super) struct LocatedPod<'a> {
     pub target: PlanTarget,
 }
 
+/// Defaults that apply to the pods of a namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamespaceDefaults {
+    /// Surface that receives the pods.
+    pub surface: Surface,
+    /// False if the namespace may not be read; its defaults are not applied then.
+    pub is_known: bool,
+}
+
+impl Default for NamespaceDefaults {
+    fn default() -> Self {
+        Self {
+            surface: Surface::of_pods_in(None),
+            is_known: true,
+        }
+    }
+}
+
+/// Warning about a namespace that may not be read.
+pub(crate) const UNKNOWN_DEFAULTS: &str =
+    "the namespace could not be read; if defaults are set there, they are not applied";
+
+/// Settings of the planner.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannerSettings {
+    /// Containers that get nothing unless an annotation names them.
+    pub sidecars: Vec<Sidecar>,
+    /// Convention for the names of secrets.
+    pub secret_names: Option<SecretNamePolicy>,
+    /// Whether to report what each container gets and why.
+    pub explain: bool,
+}
+
 /// Plans pods and reports warnings, notes and refusals.
-pub(super) struct PodPlanner {
+pub(crate) struct PodPlanner {
     pipeline: Pipeline,
     defaults: Arc<Defaults>,
     reader: Arc<dyn DefaultsReader>,
@@ -45,17 +79,22 @@ pub(super) struct PodPlanner {
 }
 
 impl PodPlanner {
-    pub(super) fn new(
+    pub(crate) fn new(
         source: Source,
         reader: Arc<dyn DefaultsReader>,
         manifests: Arc<ManifestStore>,
-        request: &InjectRequest,
+        settings: PlannerSettings,
     ) -> Self {
-        let sidecars = request.sidecars.clone();
+        let PlannerSettings {
+            sidecars,
+            secret_names,
+            explain,
+        } = settings;
         let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
         let policy = Policy {
             sidecars: sidecars.clone(),
             exempt_namespaces: CLUSTER_NAMESPACES.map(str::to_owned).into(),
+            secret_names,
             ..Policy::default()
         };
         let sources = Sources::from([(SecretSource::Kubernetes, source)]);
@@ -65,8 +104,19 @@ impl PodPlanner {
             reader,
             manifests,
             sidecars,
-            explain: request.explain,
+            explain,
         }
+    }
+
+    /// Decision of the webhook about a Namespace or ServiceAccount.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub(crate) fn validate_defaults(
+        &self,
+        annotations: Option<&Annotations<'_>>,
+    ) -> Result<Outcome, AdmissionError> {
+        self.pipeline.validate(annotations)
     }
 
     /// Refuses malformed defaults, as the webhook does on admission of a Namespace or ServiceAccount. With `--explain`,
@@ -82,7 +132,7 @@ impl PodPlanner {
             service_account,
             defaults,
         } = manifest;
-        if let Err(error) = self.pipeline.validate(Some(&defaults.annotations)) {
+        if let Err(error) = self.validate_defaults(Some(&defaults.annotations)) {
             report_refusal(location, &error, &self.manifests, reporter);
             return;
         }
@@ -113,24 +163,27 @@ impl PodPlanner {
         pod: LocatedPod<'_>,
         reporter: &mut Reporter<'_>,
     ) -> Option<PodMutation> {
-        let LocatedPod {
-            location,
-            namespace,
-            view,
-            ..
-        } = pod;
-        let gate = check_pod(
-            namespace,
-            view.annotations(),
-            self.pipeline.exempt_namespaces(),
-        );
-        let outcome = match gate {
-            Err(reason) => Ok(Outcome::Skipped(reason)),
-            Ok(()) => self.decide(pod, reporter).await,
-        };
-        match outcome {
-            Ok(Outcome::Injected(injection)) => Some(injection),
-            Ok(Outcome::Skipped(reason)) => {
+        let LocatedPod { location, view, .. } = pod;
+        let decided = self.decide(pod).await;
+        if let Ok((
+            _,
+            NamespaceDefaults {
+                is_known: false, ..
+            },
+        )) = &decided
+        {
+            reporter.warning(format_args!("{location}: {UNKNOWN_DEFAULTS}"));
+        }
+        match decided {
+            Ok((Outcome::Injected(injection), defaults)) => {
+                self.report_mutation(pod, &injection, reporter);
+                if self.explain {
+                    self.explain_mutation(pod, defaults.surface, &injection, reporter)
+                        .await;
+                }
+                Some(injection)
+            }
+            Ok((Outcome::Skipped(reason), _)) => {
                 // Annotations in exempt namespaces are always reported, other skipped pods only with --explain.
                 let is_annotated = view
                     .annotations()
@@ -140,56 +193,64 @@ impl PodPlanner {
                 }
                 None
             }
-            Ok(Outcome::Validated { .. } | Outcome::Mutated(_)) => None,
-            Ok(Outcome::Degraded(error)) | Err(error) => {
+            Ok((Outcome::Validated { .. } | Outcome::Mutated(_), _)) => None,
+            Ok((Outcome::Degraded(error), _)) | Err(error) => {
                 report_refusal(location, &error, &self.manifests, reporter);
                 None
             }
         }
     }
 
-    /// Decision of the webhook about a pod.
-    async fn decide(
+    /// Decision of the webhook about a pod, and the surface that would receive it.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub(crate) async fn decide(
         &self,
         pod: LocatedPod<'_>,
-        reporter: &mut Reporter<'_>,
-    ) -> Result<Outcome, AdmissionError> {
+    ) -> Result<(Outcome, NamespaceDefaults), AdmissionError> {
+        let gate = check_pod(
+            pod.namespace,
+            pod.view.annotations(),
+            &self.pipeline.policy().exempt_namespaces,
+        );
+        if let Err(reason) = gate {
+            return Ok((Outcome::Skipped(reason), NamespaceDefaults::default()));
+        }
         let arrived = Instant::now();
         let context = RequestContext::untraced(arrived, arrived + POD_TIMEOUT);
-        let surface = self.surface(pod, context, reporter).await?;
+        let defaults = self.namespace_defaults(pod, context).await?;
         let outcome = self
             .pipeline
-            .decide(surface, pod.target, pod.namespace, pod.view, context)
+            .decide(
+                defaults.surface,
+                pod.target,
+                pod.namespace,
+                pod.view,
+                context,
+            )
             .await?;
-        if let Outcome::Injected(injection) = &outcome {
-            self.report_mutation(pod, injection, reporter);
-            if self.explain {
-                self.explain_mutation(pod, surface, injection, reporter)
-                    .await;
-            }
-        }
-        Ok(outcome)
+        Ok((outcome, defaults))
     }
 
     /// Surface that receives the namespace's pods. If the namespace may not be read, defaults are not applied.
     ///
     /// # Errors
     /// The namespace could not be read for another reason: the plan could lack what the webhook would inject.
-    async fn surface(
+    async fn namespace_defaults(
         &self,
         pod: LocatedPod<'_>,
         context: RequestContext<'_>,
-        reporter: &mut Reporter<'_>,
-    ) -> Result<Surface, AdmissionError> {
+    ) -> Result<NamespaceDefaults, AdmissionError> {
         match self.reader.namespace(pod.namespace, context.deadline).await {
-            Ok(namespace) => Ok(Surface::of_pods_in(namespace.as_ref())),
-            Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                reporter.warning(format_args!(
-                    "{}: the namespace could not be read; if defaults are set there, they are not applied",
-                    pod.location
-                ));
-                Ok(Surface::of_pods_in(None))
-            }
+            Ok(namespace) => Ok(NamespaceDefaults {
+                surface: Surface::of_pods_in(namespace.as_ref()),
+                is_known: true,
+            }),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => Ok(NamespaceDefaults {
+                is_known: false,
+                ..NamespaceDefaults::default()
+            }),
             Err(error) => Err(AdmissionError::Backend(vec![BindFailure {
                 error,
                 site: None,

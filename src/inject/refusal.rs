@@ -48,7 +48,7 @@ pub(super) fn report_refusal(
 }
 
 /// Hint for a missing secret that the manifests have by another name or in another namespace.
-pub(super) fn hint(error: &PlanError, manifests: &ManifestStore) -> Option<String> {
+pub(crate) fn hint(error: &PlanError, manifests: &ManifestStore) -> Option<String> {
     match error {
         PlanError::MissingSecret {
             secret, namespace, ..
@@ -60,6 +60,7 @@ pub(super) fn hint(error: &PlanError, manifests: &ManifestStore) -> Option<Strin
         | PlanError::OnlySidecars { .. }
         | PlanError::TooMany { .. }
         | PlanError::PatchTooLarge { .. }
-        | PlanError::UnknownKeys { .. } => None,
+        | PlanError::UnknownKeys { .. }
+        | PlanError::NameConvention { .. } => None,
     }
 }

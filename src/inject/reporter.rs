@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
+use crate::cli::color::{Stream, Tone, paint};
+
 /// Exit status of `inject`. No manifest is printed unless it is [`Self::Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum InjectExitStatus {
@@ -31,7 +33,10 @@ impl<'w> Reporter<'w> {
 
     fn line(&mut self, level: &str, message: impl fmt::Display) {
         // A failure to write to standard error cannot be reported anywhere.
-        drop(writeln!(self.err, "{level}{message}"));
+        let level = paint(Stream::Stderr, Tone::of_level(level), level);
+        // One write for each message, because progress is removed before it and shown again after it.
+        let line = format!("{level}{message}\n");
+        drop(self.err.write_all(line.as_bytes()));
     }
 
     pub(super) fn error(&mut self, status: InjectExitStatus, message: impl fmt::Display) {

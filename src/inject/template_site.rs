@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 /// Limit of pod templates in one object. Kinds of operators have a few fields and short lists of them.
-pub(super) const MAX_TEMPLATES: usize = 1_000;
+pub(crate) const MAX_TEMPLATES: usize = 1_000;
 
 /// A pod or pod template in an object.
 #[derive(Debug)]
-pub(super) struct TemplateSite {
+pub(crate) struct TemplateSite {
     /// Path in the object.
     pub path: Vec<String>,
     pub form: TemplateForm,
@@ -17,7 +17,7 @@ pub(super) struct TemplateSite {
 
 /// Form of a pod or pod template.
 #[derive(Debug)]
-pub(super) enum TemplateForm {
+pub(crate) enum TemplateForm {
     /// The object itself is the pod.
     Pod,
     /// A `PodTemplateSpec`.
@@ -27,7 +27,7 @@ pub(super) enum TemplateForm {
 }
 
 impl TemplateSite {
-    pub(super) fn template(path: Vec<String>) -> Self {
+    pub(crate) fn template(path: Vec<String>) -> Self {
         Self {
             path,
             form: TemplateForm::Template,
@@ -36,7 +36,7 @@ impl TemplateSite {
     }
 
     /// Path of its annotations in the object.
-    pub(super) fn annotations_path(&self) -> Vec<String> {
+    pub(crate) fn annotations_path(&self) -> Vec<String> {
         self.path
             .iter()
             .cloned()
@@ -47,10 +47,15 @@ impl TemplateSite {
 
 /// A template of an Argo workflow, and its pod.
 #[derive(Debug)]
-pub(super) struct ArgoTemplate {
+pub(crate) struct ArgoTemplate {
     /// The pod that Argo creates from the template, without the fields that Argo adds.
     pub pod: Value,
     /// Paths of the pod's containers in the template, in the pod's order.
-    pub(super) containers: Vec<Vec<String>>,
-    pub(super) init_containers: Vec<Vec<String>>,
+    pub(crate) containers: Vec<Vec<String>>,
+    pub(crate) init_containers: Vec<Vec<String>>,
+}
+
+/// Sentence about entries that would not reach the pods from a template.
+pub(crate) fn obstacle_sentence(obstacle: &str) -> String {
+    format!("nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out.")
 }

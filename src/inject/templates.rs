@@ -14,7 +14,7 @@ use super::template_site::{MAX_TEMPLATES, TemplateForm, TemplateSite};
 ///
 /// # Errors
 /// More than [`MAX_TEMPLATES`].
-pub(super) fn sites(object: &ManifestObject<'_>) -> Result<Vec<TemplateSite>, String> {
+pub(crate) fn sites(object: &ManifestObject<'_>) -> Result<Vec<TemplateSite>, String> {
     let too_many = || format!("it has more than {MAX_TEMPLATES} pod templates; split it");
     if object.is_core("Pod") {
         return Ok(vec![TemplateSite {

@@ -5,16 +5,16 @@ use std::fmt;
 /// Position and problem. Text of the input is never in it, because it may contain values of Secrets. Messages of the
 /// parsers are not used, because they quote the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnreadableInput {
-    pub(super) input: String,
+pub(crate) struct UnreadableInput {
+    pub(crate) input: String,
     /// Line and column, from 1.
-    pub(super) line: Option<(usize, Option<usize>)>,
-    pub(super) problem: String,
+    pub(crate) line: Option<(usize, Option<usize>)>,
+    pub(crate) problem: String,
 }
 
 impl UnreadableInput {
     /// Error about a path or stream as a whole.
-    pub(super) fn of_input(input: String, problem: impl Into<String>) -> Self {
+    pub(crate) fn of_input(input: String, problem: impl Into<String>) -> Self {
         Self {
             input,
             line: None,

@@ -1,0 +1,155 @@
+//! Live pods of a workload, evaluated one by one.
+
+use std::collections::BTreeSet;
+
+use injection::{PodView, WorkloadKind};
+
+use super::error::ExplainError;
+use super::head::ObjectHead;
+use super::limits::{MAX_OWNERS, MAX_PODS, PAGE_SIZE};
+use super::output::Explanation;
+use super::reader::Explainer;
+use crate::consumers::PodObject;
+use crate::kubernetes::{ApiError, Representation};
+use crate::scan::evaluate;
+
+/// Names of the first pods of a workload, and their number.
+#[derive(Debug, Default)]
+struct OwnedPods {
+    names: Vec<String>,
+    count: usize,
+}
+
+impl Explainer {
+    /// Adds a sentence for each of the first pods of a workload.
+    pub(super) async fn explain_pods_of(
+        &self,
+        namespace: &str,
+        kind: WorkloadKind,
+        uid: &str,
+        explained: &mut Explanation,
+    ) -> Result<(), ExplainError> {
+        let owned = match self.pods_of(namespace, kind, uid).await {
+            Err(error) if error.kind.is_denied() => {
+                explained
+                    .notes
+                    .push(format!("its pods were not read: {error}"));
+                return Ok(());
+            }
+            owned => owned?,
+        };
+        for name in &owned.names {
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+            // The pod may have been deleted meanwhile.
+            let Some(body) = self.api.get(&path, Representation::Full).await? else {
+                continue;
+            };
+            if let Some(problems) = self.pod_problems(namespace, &body).await? {
+                let lacks = !problems.is_empty();
+                explained.pods.push(pod_line(name, &problems));
+                if lacks {
+                    explained.problems.push(format!(
+                        "pod \"{name}\" lacks secrets: explain pod/{name} has the reason"
+                    ));
+                }
+            }
+        }
+        let more = owned.count.saturating_sub(owned.names.len());
+        if more > 0 {
+            explained.notes.push(format!(
+                "{more} of its {} pods were not read; scan reads all",
+                owned.count
+            ));
+        }
+        if owned.count == 0 {
+            explained.pods.push("it has no pods now".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Problems of a pod; `None` if it has ended or cannot be read.
+    async fn pod_problems(
+        &self,
+        namespace: &str,
+        body: &[u8],
+    ) -> Result<Option<Vec<String>>, ExplainError> {
+        let Ok(pod) = serde_json::from_slice::<PodView<'_>>(body) else {
+            return Ok(None);
+        };
+        let has_ended =
+            serde_json::from_slice::<PodObject<'_>>(body).is_ok_and(|pod| pod.has_ended());
+        if has_ended {
+            return Ok(None);
+        }
+        let account = pod.service_account();
+        let defaults = self.read_defaults(namespace, account).await?;
+        let layers = defaults
+            .applied
+            .layers(pod.annotations(), namespace, account);
+        let evaluation = evaluate::pod(namespace, &pod, &layers, &self.sidecars);
+        Ok(Some(evaluation.problems))
+    }
+
+    async fn pods_of(
+        &self,
+        namespace: &str,
+        kind: WorkloadKind,
+        uid: &str,
+    ) -> Result<OwnedPods, ApiError> {
+        let between = match kind {
+            WorkloadKind::Deployment | WorkloadKind::Rollout => {
+                Some(format!("/apis/apps/v1/namespaces/{namespace}/replicasets"))
+            }
+            WorkloadKind::CronJob => Some(format!("/apis/batch/v1/namespaces/{namespace}/jobs")),
+            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet | WorkloadKind::Job => None,
+        };
+        let mut uids = BTreeSet::from([uid.to_owned()]);
+        if let Some(path) = between {
+            let mut owned = BTreeSet::new();
+            self.for_each_head(&path, |head| {
+                if head.controller_uid() == Some(uid) && owned.len() < MAX_OWNERS {
+                    owned.insert(head.uid.clone());
+                }
+            })
+            .await?;
+            uids = owned;
+        }
+        let mut pods = OwnedPods::default();
+        self.for_each_head(&format!("/api/v1/namespaces/{namespace}/pods"), |head| {
+            let is_owned = head.controller_uid().is_some_and(|uid| uids.contains(uid));
+            if is_owned && head.deletion_timestamp.is_none() {
+                pods.count += 1;
+                if pods.names.len() < MAX_PODS {
+                    pods.names.push(head.name.clone());
+                }
+            }
+        })
+        .await?;
+        Ok(pods)
+    }
+
+    /// Pages through the metadata of a list.
+    async fn for_each_head(
+        &self,
+        path: &str,
+        mut visit: impl FnMut(&ObjectHead<'_>),
+    ) -> Result<(), ApiError> {
+        let mut pages = self
+            .api
+            .pages(path, "", Representation::Metadata, PAGE_SIZE);
+        while let Some(page) = pages.next().await? {
+            for item in &page.items {
+                visit(&ObjectHead::parse(item));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pod_line(name: &str, problems: &[String]) -> String {
+    if problems.is_empty() {
+        format!("pod \"{name}\" has everything that its annotations ask for")
+    } else {
+        format!("pod \"{name}\": {}", problems.join("; "))
+    }
+}

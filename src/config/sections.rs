@@ -1,0 +1,104 @@
+//! Sections of the configuration file. The rows are in the order of the documentation.
+
+use super::setting::{Section, Setting};
+use super::types::{
+    Address, Boolean, Duration, FilePath, LogFormatName, NamePolicy, Ratio, Text, TextList,
+    UnavailablePolicy, WorkerThreads,
+};
+
+/// Group of the settings that name the source of the serving certificate.
+const CERTIFICATE_SOURCE: &str = "certificate source";
+
+/// Every section.
+pub(crate) static SECTIONS: &[Section] = &[
+    Section {
+        name: "kubernetes",
+        summary: "Connection to Kubernetes.",
+        settings: &[
+            Setting::new::<FilePath>("kubeconfig", "kubeconfig"),
+            Setting::new::<Text>("context", "context"),
+            Setting::new::<Boolean>("proxyFromEnvironment", "proxy_from_environment"),
+        ],
+    },
+    Section {
+        name: "injection",
+        summary: "Objects and containers that secrets are injected into, for all commands.",
+        settings: &[
+            Setting::new::<TextList>("sidecarContainers", "sidecar_containers").live(&["serve"]),
+            Setting::new::<TextList>("exemptNamespaces", "exempt_namespaces").live(&["serve"]),
+            Setting::new::<TextList>("namespaces", "namespaces"),
+            Setting::new::<Text>("namespaceSelector", "namespace_selector"),
+            Setting::new::<Text>("objectSelector", "object_selector"),
+            Setting::new::<Boolean>("intoTemplates", "workloads_inject_template").live(&["serve"]),
+            Setting::new::<UnavailablePolicy>("onUnavailable", "on_unavailable").live(&["serve"]),
+            Setting::new::<Text>("secretNamePattern", "secret_name_pattern").live(&["serve"]),
+            Setting::new::<NamePolicy>("secretNameMode", "secret_name_mode").live(&["serve"]),
+        ],
+    },
+    Section {
+        name: "installation",
+        summary: "Names of the installation in the cluster.",
+        settings: &[
+            Setting::new::<Text>("ownNamespace", "own_namespace"),
+            Setting::new::<Text>("podName", "pod_name"),
+            Setting::new::<Text>("webhookNamespace", "webhook_namespace"),
+            Setting::new::<Text>("webhookConfiguration", "webhook_configuration"),
+        ],
+    },
+    Section {
+        name: "serve",
+        summary: "Listeners and shutdown of the webhook.",
+        settings: &[
+            Setting::new::<Address>("listen", "listen"),
+            Setting::new::<Address>("opsListen", "ops_listen").only("serve"),
+            Setting::new::<Boolean>("trustedCallers", "trusted_callers"),
+            Setting::new::<Duration>("shutdownDelay", "shutdown_delay"),
+            Setting::new::<Duration>("drainTimeout", "drain_timeout"),
+            Setting::new::<WorkerThreads>("workerThreads", "worker_threads"),
+        ],
+    },
+    Section {
+        name: "tls",
+        summary: "Serving certificate of the webhook.",
+        settings: &[
+            Setting::new::<FilePath>("cert", "tls_cert").grouped(CERTIFICATE_SOURCE),
+            Setting::new::<FilePath>("key", "tls_key").grouped(CERTIFICATE_SOURCE),
+            Setting::new::<Text>("certificate", "tls_certificate").grouped(CERTIFICATE_SOURCE),
+            Setting::new::<Text>("secret", "tls_secret").grouped(CERTIFICATE_SOURCE),
+            Setting::new::<FilePath>("clientCA", "tls_client_ca"),
+            Setting::new::<Duration>("poll", "tls_poll"),
+            Setting::new::<TextList>("names", "tls_names"),
+            Setting::new::<Duration>("validity", "tls_validity"),
+            Setting::new::<Duration>("caGrace", "ca_grace"),
+        ],
+    },
+    Section {
+        name: "controller",
+        summary: "Work of the controller, and its lease.",
+        settings: &[
+            Setting::new::<Address>("opsListen", "ops_listen").only("controller"),
+            Setting::new::<Duration>("driftInterval", "drift_interval"),
+            Setting::new::<Boolean>("retryOwners", "retry_owners"),
+            Setting::new::<Text>("leaseName", "lease_name"),
+            Setting::new::<Duration>("leaseDuration", "lease_duration"),
+            Setting::new::<Text>("identity", "identity"),
+        ],
+    },
+    Section {
+        name: "log",
+        summary: "Log of servers.",
+        settings: &[
+            Setting::new::<LogFormatName>("format", "log_format"),
+            Setting::new::<Text>("filter", "log").live(&["serve", "controller"]),
+        ],
+    },
+    Section {
+        name: "tracing",
+        summary: "Export of traces by OTLP.",
+        settings: &[
+            Setting::new::<Text>("endpoint", "otlp_endpoint"),
+            Setting::new::<FilePath>("ca", "otlp_ca"),
+            Setting::new::<Ratio>("ratio", "trace_ratio"),
+        ],
+    },
+];

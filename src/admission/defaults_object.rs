@@ -7,6 +7,7 @@ use super::error::AdmissionError;
 use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
 use super::review::{AdmissionRequest, Operation, SourceView};
+use super::secret_names::NameViolations;
 use crate::defaults::oversize;
 use injection::{
     AnnotationLayers, AnnotationOwner, Annotations, CowStr, Decision, IdleDefaults, Labels,
@@ -17,7 +18,7 @@ impl Pipeline {
     /// Decides the review of a Namespace or ServiceAccount.
     ///
     /// # Errors
-    /// [`AdmissionError::Annotations`].
+    /// Errors of [`Self::validate`].
     pub async fn admit_defaults_object(
         &self,
         request: &AdmissionRequest<'_, SourceView<'_>>,
@@ -47,15 +48,18 @@ impl Pipeline {
         } else {
             self.validate(annotations)?
         };
-        let notes = if unchanged && !relabelled {
+        let idle = if unchanged && !relabelled {
             Vec::new()
         } else {
             self.idle_warnings(request, object, context).await
         };
-        Ok(if notes.is_empty() {
-            outcome
-        } else {
-            Outcome::Validated { notes }
+        Ok(match outcome {
+            Outcome::Validated { mut notes } => {
+                notes.extend(idle);
+                Outcome::Validated { notes }
+            }
+            outcome if idle.is_empty() => outcome,
+            _ => Outcome::Validated { notes: idle },
         })
     }
 
@@ -68,10 +72,10 @@ impl Pipeline {
         }
     }
 
-    /// Checks that annotations which serve as defaults are well formed.
+    /// Checks that annotations which serve as defaults are well formed, and the names of the secrets in them.
     ///
     /// # Errors
-    /// [`AdmissionError::Annotations`].
+    /// [`AdmissionError::Annotations`], and [`AdmissionError::Plan`] about names of secrets.
     pub fn validate(
         &self,
         annotations: Option<&Annotations<'_>>,
@@ -85,7 +89,15 @@ impl Pipeline {
             object: annotations,
             ..AnnotationLayers::default()
         })? {
-            Decision::Inject(_) => Ok(Outcome::Validated { notes: Vec::new() }),
+            Decision::Inject(request) => {
+                let NameViolations { errors, warnings } = self.name_violations(&request);
+                if errors.is_empty() {
+                    let notes = warnings.iter().map(ToString::to_string).collect();
+                    Ok(Outcome::Validated { notes })
+                } else {
+                    Err(AdmissionError::Plan(errors))
+                }
+            }
             Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
         }
     }

@@ -70,7 +70,11 @@ impl AdmissionError {
                         PlanError::MissingSecret { .. } | PlanError::MissingKey { .. }
                     )
                 };
-                if errors.iter().any(missing) {
+                let misnamed =
+                    |error: &PlanError| matches!(error, PlanError::NameConvention { .. });
+                if errors.iter().any(misnamed) {
+                    AdmissionErrorKind::Invalid
+                } else if errors.iter().any(missing) {
                     AdmissionErrorKind::NotFound
                 } else {
                     AdmissionErrorKind::Conflict
@@ -91,7 +95,7 @@ impl AdmissionError {
 /// Rows of the error table, in order of precedence if several apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AdmissionErrorKind {
-    /// Malformed, or unknown source.
+    /// Malformed, unknown source, or a name against the convention.
     Invalid,
     /// Collision, or no such container.
     Conflict,

@@ -3,7 +3,7 @@
 //! The steps `read_defaults`, `authorize` and `bind` do IO. The gate ([`super::gate`]), `parse` and the plan
 //! ([`injection`]) are pure. Pods, workloads, retries, `inject` and `scan` use the same steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::authorize::{AllowAll, Authorizer, SecretUse, check_disclosure};
 use super::error::{AdmissionError, BindFailure};
 use super::near::NearNames;
-use super::policy::Policy;
+use super::policy::{Policy, SharedPolicy};
 use super::sources::{Source, Sources};
 use super::surface::Surface;
 use crate::backend::metrics::BackendResult;
@@ -60,7 +60,7 @@ pub struct Pipeline {
     sources: Sources,
     authorizer: Arc<dyn Authorizer>,
     pub(super) defaults: Arc<Defaults>,
-    pub(super) policy: Policy,
+    policy: SharedPolicy,
 }
 
 impl Pipeline {
@@ -71,7 +71,7 @@ impl Pipeline {
             sources,
             authorizer: Arc::new(AllowAll),
             defaults,
-            policy,
+            policy: SharedPolicy::new(policy),
         }
     }
 
@@ -81,10 +81,16 @@ impl Pipeline {
         Self { authorizer, ..self }
     }
 
-    /// Namespaces whose objects are never mutated.
+    /// Settings of the operator.
     #[must_use]
-    pub fn exempt_namespaces(&self) -> &BTreeSet<String> {
-        &self.policy.exempt_namespaces
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.current()
+    }
+
+    /// Handle that replaces the settings of the operator.
+    #[must_use]
+    pub fn shared_policy(&self) -> SharedPolicy {
+        self.policy.clone()
     }
 
     /// Reads the defaults that apply to the pod and parses all layers of annotations; `object` are the nearest ones.

@@ -6,6 +6,7 @@ use super::outcome::{Outcome, PodMutation};
 use super::pipeline::{Pipeline, RequestContext};
 use super::policy::OnUnavailable;
 use super::review::AdmissionRequest;
+use super::secret_names::NameViolations;
 use super::surface::Surface;
 use crate::defaults::AppliedDefaults;
 use injection::{
@@ -24,7 +25,8 @@ impl Pipeline {
         request: &AdmissionRequest<'_, PodView<'_>>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
-        let pod = match gate::pod(request, &self.policy.exempt_namespaces) {
+        let policy = self.policy();
+        let pod = match gate::pod(request, &policy.exempt_namespaces) {
             Ok(pod) => pod,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
@@ -33,7 +35,7 @@ impl Pipeline {
             .await
         {
             Err(error)
-                if error.is_unavailable() && self.policy.on_unavailable == OnUnavailable::Admit =>
+                if error.is_unavailable() && policy.on_unavailable == OnUnavailable::Admit =>
             {
                 Ok(Outcome::Degraded(error))
             }
@@ -63,16 +65,19 @@ impl Pipeline {
         self.authorize(namespace, pod.service_account(), &request, context)
             .await?;
         let (bindings, failures) = self.bind(namespace, &request, context).await;
+        let policy = self.policy();
         let input = PlanInput {
             target,
             pod,
             namespace,
             request: &request,
             bindings: &bindings,
-            sidecars: &self.policy.sidecars,
+            sidecars: &policy.sidecars,
             discloses: context.discloses,
         };
-        let plan = plan(&input, failures)?;
+        let NameViolations { errors, warnings } = self.name_violations(&request);
+        let mut plan = plan(&input, failures, errors)?;
+        plan.warnings.extend(warnings);
         if plan.is_empty() && plan.warnings.is_empty() {
             return Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
         }
@@ -85,21 +90,25 @@ impl Pipeline {
     }
 }
 
-/// Plans the injection. If a backend failed for some secret, errors about the others are returned first, because a
-/// retry does not fix them.
+/// Plans the injection; `misnamed` are errors about names of secrets. If a backend failed for some secret, errors about
+/// the others are returned first, because a retry does not fix them.
 fn plan(
     input: &PlanInput<'_>,
     failures: Vec<BindFailure>,
+    misnamed: Vec<PlanError>,
 ) -> Result<InjectionPlan, AdmissionError> {
     let planned = injection::plan(input);
-    if failures.is_empty() {
+    if failures.is_empty() && misnamed.is_empty() {
         return planned.map_err(AdmissionError::Plan);
     }
+    let is_certain =
+        |error: &PlanError| failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. });
     let certain: Vec<PlanError> = planned
         .err()
         .into_iter()
         .flatten()
-        .filter(|error| !matches!(error, PlanError::UnknownKeys { .. }))
+        .filter(is_certain)
+        .chain(misnamed)
         .collect();
     Err(if certain.is_empty() {
         AdmissionError::Backend(failures)

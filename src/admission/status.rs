@@ -141,6 +141,7 @@ fn cause_type(error: &PlanError) -> &'static str {
         | PlanError::NoSuchContainer { .. }
         | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
         PlanError::Collision { .. } => "FieldValueDuplicate",
+        PlanError::NameConvention { .. } => "FieldValueInvalid",
         PlanError::OnlySidecars { .. } => "FieldValueRequired",
         PlanError::TooMany { .. } => "FieldValueTooMany",
         PlanError::PatchTooLarge { .. } | PlanError::ContainerName { .. } => "FieldValueTooLong",

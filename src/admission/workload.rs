@@ -28,7 +28,8 @@ impl Pipeline {
         request: &AdmissionRequest<'_, WorkloadView<'_>>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
-        let (kind, object) = match gate::workload(request, &self.policy.exempt_namespaces) {
+        let policy = self.policy();
+        let (kind, object) = match gate::workload(request, &policy.exempt_namespaces) {
             Ok(passed) => passed,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
@@ -52,10 +53,8 @@ impl Pipeline {
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let annotations_changed = update.scope() == ChangeScope::Annotations;
-        let parsed = self
-            .workload_request(surface, namespace, update, context)
-            .await;
-        let parsed = WorkloadRequest::new(parsed, annotations_changed)?;
+        let parsed = self.workload_request(surface, namespace, update, context);
+        let parsed = WorkloadRequest::new(parsed.await, annotations_changed)?;
         let (request, mut notes) = (parsed.request, parsed.notes);
         let requested = request.as_ref().filter(|request| !request.is_empty());
         let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
@@ -68,17 +67,18 @@ impl Pipeline {
             .as_ref()
             .map(|request| restarting_secrets(request, &bindings))
             .unwrap_or_default();
+        let policy = self.policy();
         let input = requested.map(|request| PlanInput {
             target: PlanTarget::Template,
             pod: update.pod(),
             namespace,
             request,
             bindings: &bindings,
-            sidecars: &self.policy.sidecars,
+            sidecars: &policy.sidecars,
             discloses: context.discloses,
         });
         let warnings = match &input {
-            Some(input) if annotations_changed => pod_warnings(input, &failures)?,
+            Some(input) if annotations_changed => self.pod_warnings(input, &failures)?,
             Some(_) | None => Vec::new(),
         };
         let template = match &input {
@@ -138,10 +138,35 @@ impl Pipeline {
         Ok(decision)
     }
 
+    /// Plans the workload's pods and returns the warnings that they will get.
+    fn pod_warnings(
+        &self,
+        input: &PlanInput<'_>,
+        failures: &[BindFailure],
+    ) -> Result<Vec<Warning>, AdmissionError> {
+        let names = self.name_violations(input.request).tolerating_defaults();
+        let (mut warnings, errors) = match injection::plan(input) {
+            Ok(plan) => (plan.warnings, Vec::new()),
+            Err(errors) => (Vec::new(), errors),
+        };
+        // Keys that could not be read are not the author's mistake.
+        let certain: Vec<PlanError> = errors
+            .into_iter()
+            .filter(|error| failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. }))
+            .chain(names.errors)
+            .collect();
+        if certain.is_empty() {
+            warnings.extend(names.warnings);
+            Ok(warnings)
+        } else {
+            Err(AdmissionError::Plan(certain))
+        }
+    }
+
     /// Whether the template is injected into: the Infisical operator sees only what the template refers to.
     fn injects_template(&self, kind: WorkloadKind, request: &InjectionRequest) -> bool {
         let for_restart = kind.is_restartable() && request.reload == ReloadMode::Infisical;
-        self.policy.inject_template || for_restart
+        self.policy().inject_template || for_restart
     }
 }
 
@@ -224,30 +249,6 @@ fn is_fixed_by_author(error: &AdmissionError) -> bool {
             true
         }
         AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => false,
-    }
-}
-
-/// Plans the workload's pods and returns the warnings that they will get.
-fn pod_warnings(
-    input: &PlanInput<'_>,
-    failures: &[BindFailure],
-) -> Result<Vec<Warning>, AdmissionError> {
-    match injection::plan(input) {
-        Ok(plan) => Ok(plan.warnings),
-        Err(errors) => {
-            // Keys that could not be read are not the author's mistake.
-            let certain: Vec<PlanError> = errors
-                .into_iter()
-                .filter(|error| {
-                    failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. })
-                })
-                .collect();
-            if certain.is_empty() {
-                Ok(Vec::new())
-            } else {
-                Err(AdmissionError::Plan(certain))
-            }
-        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod render;
 pub mod response;
 pub mod review;
+mod secret_names;
 pub mod sources;
 pub mod status;
 pub mod surface;

@@ -1,20 +1,26 @@
-//! Arguments that subcommands share: one `Args` struct for each subsystem, flattened into the subcommands.
+//! Command line that subcommands share: arguments, output, colour, progress.
 //!
-//! Flags are named positively. Each has an environment variable (`FLOE_SECRETS_…`), so that manifests and shells can
-//! use the same settings.
+//! There is one `Args` struct for each subsystem, flattened into the subcommands. Flags are named positively. Each has an
+//! environment variable (`FLOE_SECRETS_…`) and a setting in the configuration file (`config`), so that manifests, shells
+//! and files can set the same.
 
 #[cfg(feature = "cluster")]
 mod cluster;
+pub(crate) mod color;
+mod global;
+pub(crate) mod output;
+pub(crate) mod progress;
 #[cfg(feature = "cluster")]
 pub(crate) mod values;
 
 use clap::Args;
-use injection::Sidecar;
+use injection::{NameConvention, Sidecar};
 
 #[cfg(feature = "cluster")]
-pub use self::cluster::{
-    KubernetesArgs, OutputFormat, PodProxyArgs, SelectorArgs, TelemetryArgs, TraceArgs,
-};
+pub use self::cluster::{KubernetesArgs, PodProxyArgs, SelectorArgs, TelemetryArgs, TraceArgs};
+pub use self::color::ColorWhen;
+pub use self::global::GlobalArgs;
+pub use self::output::OutputFormat;
 
 /// Default sidecar list: containers of service meshes and proxies, and containers that tools of data platforms add.
 /// Common words are limited to pods with the tool's label.
@@ -35,4 +41,13 @@ pub struct SidecarArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
+}
+
+/// Naming convention for secrets.
+#[derive(Clone, Debug, Args)]
+pub struct SecretNameArgs {
+    /// Check that the names of secrets match this pattern: a glob in which words in braces, such as {service}, stand
+    /// for a part of the name; or `floe` for {service}-{environment}-credentials. Default: any name.
+    #[arg(long, env = "FLOE_SECRETS_SECRET_NAME_PATTERN", value_name = "PATTERN")]
+    pub secret_name_pattern: Option<NameConvention>,
 }

@@ -1,12 +1,24 @@
 //! Subcommands: one file for each, with its arguments and its composition root.
 
+mod compile;
+mod completions;
+mod config;
 #[cfg(feature = "cluster")]
 mod controller;
 #[cfg(feature = "cluster")]
 mod doctor;
+#[cfg(feature = "cluster")]
+mod explain;
 mod inject;
+mod lint;
+mod man;
 #[cfg(feature = "cluster")]
 mod process;
+mod program;
+#[cfg(feature = "cluster")]
+mod reload;
+#[cfg(feature = "cluster")]
+mod rotation;
 #[cfg(feature = "cluster")]
 mod scan;
 #[cfg(feature = "cluster")]
@@ -14,23 +26,46 @@ mod serve;
 #[cfg(feature = "cluster")]
 mod traces;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::compile::CompileArgs;
+use self::completions::CompletionsArgs;
+use self::config::ConfigArgs;
 #[cfg(feature = "cluster")]
 use self::controller::ControllerArgs;
 #[cfg(feature = "cluster")]
 use self::doctor::DoctorArgs;
+#[cfg(feature = "cluster")]
+use self::explain::ExplainArgs;
 use self::inject::InjectArgs;
+use self::lint::LintArgs;
+use self::man::ManArgs;
+use self::program::{ConfigInUse, Invocation, ParseFailure};
+#[cfg(feature = "cluster")]
+use self::rotation::RotationArgs;
 #[cfg(feature = "cluster")]
 use self::scan::ScanArgs;
 #[cfg(feature = "cluster")]
 use self::serve::ServeArgs;
 #[cfg(feature = "cluster")]
 pub use self::serve::routes;
+use crate::cli::GlobalArgs;
 #[cfg(feature = "cluster")]
 use crate::clock::Clock;
+
+/// Examples of the program's help.
+const EXAMPLES: &str = "Examples:
+  # Print a manifest with its secrets injected, without a cluster
+  floe-secrets-webhook inject -f job.yaml
+
+  # The options, examples and exit codes of a command
+  floe-secrets-webhook help inject
+
+Exit codes of commands: 0 done; 1 refused, or there are findings; 2 wrong arguments or unreadable input;
+130 interrupted by Ctrl-C. docs/CLI.md has the table.";
 
 /// Injects the secrets that pods request by name.
 #[derive(Debug, Parser)]
@@ -38,9 +73,12 @@ use crate::clock::Clock;
     name = "floe-secrets-webhook",
     version,
     about,
-    propagate_version = true
+    propagate_version = true,
+    after_help = EXAMPLES
 )]
 pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,25 +87,42 @@ pub struct Cli {
 enum Command {
     #[cfg(feature = "cluster")]
     /// Serve the admission webhook.
+    #[command(after_help = serve::EXAMPLES)]
     Serve(Box<ServeArgs>),
     #[cfg(feature = "cluster")]
     /// Run the controller: the drift scan and retries of refused pods, by the replica that leads.
     ///
     /// Admission never depends on it. The drift scan runs `scan` at an interval and reports by a metric and Events.
     /// Owners of refused pods are retried as soon as the secrets that they wait for exist.
+    #[command(after_help = controller::EXAMPLES)]
     Controller(Box<ControllerArgs>),
     /// Inject into manifests, offline: reads YAML or JSON and prints it patched.
     ///
     /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, nothing
     /// was printed; 2: the arguments or the input cannot be read.
+    #[command(after_help = inject::EXAMPLES)]
     Inject(Box<InjectArgs>),
+    /// Compile a floe manifest to a dbt profile without secrets, and the annotations that its variables need.
+    ///
+    /// Prints the profile, or with -o another form, or writes all files with --out. Messages go to stderr. Exit code 0:
+    /// compiled, or with --check all files are current; 1: refused, or files are stale; 2: the arguments or the input
+    /// cannot be read; 3: a bug, nothing was printed.
+    #[command(after_help = compile::EXAMPLES)]
+    Compile(Box<CompileArgs>),
+    /// Check manifests: annotations by the rules of admission, secrets, literal secrets.
+    ///
+    /// Findings go to stdout, notes to stderr. Exit code 0: no errors; 1: errors were found, or with --strict warnings;
+    /// 2: something could not be read.
+    #[command(after_help = lint::EXAMPLES)]
+    Lint(Box<LintArgs>),
     #[cfg(feature = "cluster")]
     /// Find pods and workloads that run without the secrets that they request.
     ///
     /// Finds pods and workloads that were created while the webhook was unavailable, or changed later by another
     /// webhook, and workloads whose containers lost a Secret in the latest revision because an annotation was removed.
-    /// Uses your own permissions (get and list on pods, workloads and their revisions) and reads no Secret. A long run
-    /// reports its progress on stderr. Exit code 0: no findings; 1: findings; 2: not everything could be read.
+    /// Uses your own permissions (get and list on pods, workloads and their revisions) and reads no Secret. On a
+    /// terminal, a long run shows its progress. Exit code 0: no findings; 1: findings; 2: not everything could be read.
+    #[command(after_help = scan::EXAMPLES)]
     Scan(Box<ScanArgs>),
     #[cfg(feature = "cluster")]
     /// Check an installation, and print how to fix its problems.
@@ -77,30 +132,123 @@ enum Command {
     /// does not exist: the installation works only if the webhook's own error is returned. It changes nothing, and
     /// objects that you may not read are not checked. Exit code 0: healthy, possibly with warnings; 1: a check failed;
     /// 2: nothing could be checked.
+    #[command(after_help = doctor::EXAMPLES)]
     Doctor(Box<DoctorArgs>),
+    #[cfg(feature = "cluster")]
+    /// Explain what a live pod or workload got, and why.
+    ///
+    /// Reads the object with your own permissions, and reports which annotation of which object decided, what each
+    /// container got or why it got nothing, whether the secrets and their keys exist now, and what restarts the object
+    /// when a secret changes. Of Secrets, only metadata are read. Exit code 0: the object has everything that it asks
+    /// for; 1: something is missing; 2: it could not be read.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(Box<ExplainArgs>),
+    #[cfg(feature = "cluster")]
+    /// Find who uses a Secret, and which pods still run with an older value.
+    ///
+    /// Lists the workloads and pods of the Secret's namespace that use it, what a change of it means for each, and the
+    /// pods whose containers started before its data last changed. With --wait, returns as soon as there are none:
+    /// rotate the secret, wait, revoke the old one. Uses your own permissions, and reads only metadata of the Secret.
+    /// Exit code 0: no pod runs with an older value; 1: some do, or may do; 2: not everything could be read.
+    #[command(after_help = rotation::EXAMPLES)]
+    Rotation(Box<RotationArgs>),
+    /// Check the configuration file, show the effective settings, print the file's schema.
+    #[command(after_help = config::EXAMPLES)]
+    Config(Box<ConfigArgs>),
+    /// Print the completion script of a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write manual pages.
+    #[command(after_help = man::EXAMPLES)]
+    Man(ManArgs),
+}
+
+/// Runs the command that the arguments name. The first argument is the name of the program.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let invocation = Invocation::new(Cli::command, arguments.clone());
+    // kubectl calls this. It is not a command, so that help and completion scripts do not have it.
+    if let [_, first, words @ ..] = arguments.as_slice()
+        && first == completions::COMPLETE
+    {
+        return completions::complete(words, &invocation);
+    }
+    invocation.color().apply();
+    let parsed = match invocation.parse() {
+        Ok(parsed) => parsed,
+        Err(failure) => return failure.exit(),
+    };
+    let config = parsed.config.map(|path| (path, parsed.settings));
+    let cli = Cli::from_arg_matches(&parsed.matches);
+    #[cfg(feature = "cluster")]
+    let cli = cli.and_then(|cli| cli.checked(&invocation));
+    match cli {
+        Ok(cli) => cli.run(&invocation, config),
+        Err(error) => ParseFailure::Arguments(error).exit(),
+    }
 }
 
 impl Cli {
-    #[must_use]
-    pub fn run(self) -> ExitCode {
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(
+            clippy::needless_pass_by_value,
+            reason = "commands of the cluster keep it"
+        )
+    )]
+    fn run(self, invocation: &Invocation, config: ConfigInUse) -> ExitCode {
         match self.command {
             #[cfg(feature = "cluster")]
-            Command::Serve(args) => serve::run(*args, Clock::system()),
+            Command::Serve(args) => {
+                let reload = reload::ConfigReload::new(invocation, config);
+                serve::run(*args, reload, Clock::system())
+            }
             #[cfg(feature = "cluster")]
-            Command::Controller(args) => controller::run(*args),
+            Command::Controller(args) => {
+                controller::run(*args, reload::ConfigReload::new(invocation, config))
+            }
             Command::Inject(args) => inject::run(*args),
+            Command::Compile(args) => compile::run(*args),
+            Command::Lint(args) => lint::run(*args),
             #[cfg(feature = "cluster")]
             Command::Scan(args) => scan::run(*args),
             #[cfg(feature = "cluster")]
             Command::Doctor(args) => doctor::run(*args, &Clock::system()),
+            #[cfg(feature = "cluster")]
+            Command::Explain(args) => explain::run(*args),
+            #[cfg(feature = "cluster")]
+            Command::Rotation(args) => rotation::run(*args),
+            Command::Config(args) => {
+                let path = config.as_ref().map(|(path, _)| path.as_path());
+                config::run(&args, invocation, path)
+            }
+            Command::Completions(args) => completions::run(&args, invocation),
+            Command::Man(args) => man::run(&args, invocation),
         }
+    }
+
+    /// Checks what arguments require of each other, whether they come from flags, the environment or the file.
+    #[cfg(feature = "cluster")]
+    fn checked(self, invocation: &Invocation) -> Result<Self, clap::Error> {
+        let checked = match &self.command {
+            Command::Serve(args) => args.listener.check(),
+            Command::Controller(args) => args.certificate.check(),
+            _ => Ok(()),
+        };
+        checked.map_err(|message: String| {
+            let error = clap::Error::raw(
+                clap::error::ErrorKind::MissingRequiredArgument,
+                format!("{message}\n"),
+            );
+            error.with_cmd(&invocation.command())
+        })?;
+        Ok(self)
     }
 }
 
 #[cfg(all(test, feature = "cluster"))]
 mod tests {
-    use clap::{CommandFactory as _, Parser as _};
-
     use super::*;
 
     #[test]

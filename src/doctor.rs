@@ -5,7 +5,7 @@
 
 mod check;
 mod checks;
-mod entries;
+pub(crate) mod entries;
 mod install_method;
 mod installation;
 pub(crate) mod output;

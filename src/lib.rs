@@ -9,10 +9,11 @@
 //!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does.
 //! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
 //! 5. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
-//! 6. [`cli`]: arguments that commands share. [`scan`].
-//! 7. [`inject`], [`doctor`], [`controller`]. `compile`: dbt profiles from floe manifests.
-//! 8. `lint`: manifests and profiles, checked with the rules of admission.
-//! 9. [`commands`]: one composition root for each subcommand.
+//! 6. [`cli`]: the command line that commands share. `config`: the configuration file.
+//! 7. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
+//! 8. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
+//! 9. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
+//! 10. [`commands`]: one composition root for each subcommand.
 
 pub mod admission;
 pub mod backend;
@@ -21,17 +22,25 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 mod compile;
+mod config;
+#[cfg(feature = "cluster")]
+pub mod consumers;
 #[cfg(feature = "cluster")]
 pub mod controller;
+mod dbt;
 pub mod defaults;
 #[cfg(feature = "cluster")]
 pub mod doctor;
+#[cfg(feature = "cluster")]
+pub mod explain;
 mod finding;
 pub mod inject;
 #[cfg(feature = "cluster")]
 pub mod kubernetes;
 mod lint;
 mod literals;
+#[cfg(feature = "cluster")]
+pub mod rotation;
 #[cfg(feature = "cluster")]
 pub mod scan;
 #[cfg(feature = "cluster")]

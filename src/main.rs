@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use floe_secrets_webhook::commands::Cli;
+use floe_secrets_webhook::commands;
 
 fn main() -> ExitCode {
     #[cfg(feature = "cluster")]
     install_crypto_provider();
-    Cli::parse().run()
+    commands::run(std::env::args_os())
 }
 
 #[cfg(feature = "cluster")]

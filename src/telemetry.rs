@@ -1,6 +1,5 @@
 //! Telemetry of the program: logs, metrics and traces.
 
-#[cfg(feature = "cluster")]
 pub mod console;
 pub mod error_chain;
 #[cfg(feature = "cluster")]

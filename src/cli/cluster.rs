@@ -43,7 +43,16 @@ impl KubernetesArgs {
 pub struct PodProxyArgs {
     /// Use `HTTPS_PROXY` and `NO_PROXY` of the environment to reach the API server from a pod. With a kubeconfig they
     /// are always used, unless it has a proxy-url.
-    #[arg(long, env = "FLOE_SECRETS_PROXY_FROM_ENVIRONMENT")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_PROXY_FROM_ENVIRONMENT",
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
     pub proxy_from_environment: bool,
 }
 
@@ -120,13 +129,4 @@ pub struct SelectorArgs {
         hide_default_value = true
     )]
     pub object_selector: Selector,
-}
-
-/// Format of printed results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum OutputFormat {
-    /// Columns, for people.
-    Table,
-    /// One JSON object, for programs.
-    Json,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use clap::ArgMatches;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::args::ControllerArgs;
 use self::args::{CertificateArgs, LeaseArgs};
 use super::process::run_server;
+use super::program::subcommand_args;
+use super::reload::ConfigReload;
 use super::traces;
 use crate::clock::Clock;
 use crate::controller::certificates::{CertificateSettings, Certificates};
@@ -32,10 +35,17 @@ use crate::server::listener::{Listener, ListenerSettings};
 use crate::server::metrics::{Port, ServerMetrics};
 use crate::server::ops::{self, Checks};
 use crate::server::shutdown::{Shutdown, Signals};
-use crate::telemetry::logs::Log;
+use crate::telemetry::logs::{FilterHandle, Log};
 use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::metrics::TraceMetrics;
 use crate::telemetry::traces::{Flush, Traces};
+
+/// Examples of the help.
+pub(super) const EXAMPLES: &str = "Examples:
+  # In the current context, for a try
+  floe-secrets-webhook controller --own-namespace floe-secrets-webhook --log-format pretty
+
+Exit codes: 0 stopped by SIGTERM or SIGINT; 1 an error ended it; 2 wrong arguments.";
 
 /// User agent in the API server's audit log.
 const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
@@ -50,9 +60,9 @@ const MAX_SCAN_CALLS_PER_SECOND: u32 = 50;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[must_use]
-pub fn run(args: ControllerArgs) -> ExitCode {
+pub(super) fn run(args: ControllerArgs, reload: ConfigReload) -> ExitCode {
     let telemetry = args.telemetry.clone();
-    run_server(&telemetry, |log| {
+    run_server(&telemetry, |log, filter| {
         // One worker besides the main thread is enough, because the controller mostly waits.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -60,16 +70,29 @@ pub fn run(args: ControllerArgs) -> ExitCode {
             .build();
         runtime
             .context("the runtime could not be started")?
-            .block_on(control(args, log))
+            .block_on(control(args, (reload, filter), log))
     })
 }
 
-async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
+async fn control(
+    args: ControllerArgs,
+    (reload, filter): (ConfigReload, FilterHandle),
+    log: &Log,
+) -> anyhow::Result<()> {
     // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
     let program = ControllerProgram::build(args, log, &shutdown).await?;
-    program.run(signals, &shutdown).await
+    let apply = move |matches: &ArgMatches| {
+        let args = subcommand_args::<ControllerArgs>(matches)?;
+        filter
+            .replace(&args.telemetry.log)
+            .map_err(|error| error.to_string())
+    };
+    let mut background = JoinSet::new();
+    background.spawn(signals.run(shutdown.clone()));
+    background.spawn(reload.run(apply));
+    program.run(background, &shutdown).await
 }
 
 /// All parts of the controller.
@@ -140,7 +163,7 @@ impl ControllerProgram {
     }
 
     /// Runs until the shutdown is complete.
-    async fn run(self, signals: Signals, shutdown: &Shutdown) -> anyhow::Result<()> {
+    async fn run(self, mut background: JoinSet<()>, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Self {
             work,
             elector,
@@ -151,8 +174,6 @@ impl ControllerProgram {
         } = self;
         let ended = Shutdown::new();
         let release = CancellationToken::new();
-        let mut background = JoinSet::new();
-        background.spawn(signals.run(shutdown.clone()));
         let ops_ended = ended.clone();
         background.spawn(async move {
             ops.serve(router, ops_ended).await;

@@ -1,16 +1,26 @@
 //! `doctor`: checks an installation and prints how to fix its problems.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::process::run_command;
+use crate::cli::output::{print_result, write_structured};
 use crate::cli::{KubernetesArgs, OutputFormat};
 use crate::clock::Clock;
 use crate::doctor::{self, Check, CheckId, DoctorRequest, Status, output};
 use crate::kubernetes::connect_for_long_calls;
 use crate::telemetry::console::print_message;
+
+/// Examples of the help.
+pub(super) const EXAMPLES: &str = "Examples:
+  # Check the installation of the current context
+  floe-secrets-webhook doctor
+
+  # On a large cluster, for a monitoring job
+  floe-secrets-webhook doctor --drift=false -o json
+
+Exit codes: 0 healthy; 1 a check failed; 2 nothing could be checked.";
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -83,18 +93,14 @@ async fn doctor(args: DoctorArgs, clock: &Clock) -> Result<ExitStatus, String> {
     };
     let checks = doctor::examine(&client, request, clock).await?;
     let status = exit_status(&checks);
-    let mut out = io::stdout().lock();
-    let written = match args.output {
-        OutputFormat::Table => output::write_table(&checks, &mut out),
-        OutputFormat::Json => output::write_json(&checks, status == ExitStatus::Healthy, &mut out),
-    };
-    match written {
-        // The reader closed the pipe because it has enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => {
-            written.map_err(|error| format!("standard output cannot be written: {error}"))?;
-        }
-    }
+    print_result(|out| match args.output {
+        OutputFormat::Table => output::write_table(&checks, out),
+        format => write_structured(
+            out,
+            format,
+            &output::to_json(&checks, status == ExitStatus::Healthy),
+        ),
+    })?;
     if status == ExitStatus::Inconclusive {
         print_message("nothing of the installation could be looked at: see caller-permissions\n");
     }

@@ -7,7 +7,18 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::SidecarArgs;
+use crate::cli::progress::ProgressLine;
 use crate::inject::{self, InjectRequest, ManifestFormat};
+
+/// Examples of the help.
+pub(super) const EXAMPLES: &str = "Examples:
+  # Inject into a manifest, and explain what was done
+  floe-secrets-webhook inject -f job.yaml --explain
+
+  # Check against files of Secrets, and apply the result
+  floe-secrets-webhook inject -f manifests/ -R --secrets secrets/ | kubectl apply -f -
+
+Exit codes: 0 injected, or nothing to do; 1 refused; 2 the arguments or the input cannot be read.";
 
 #[derive(Debug, Args)]
 pub struct InjectArgs {
@@ -79,11 +90,13 @@ pub fn run(args: InjectArgs) -> ExitCode {
         allow_unknown: args.allow_unknown,
         output: args.output,
     };
+    let progress = ProgressLine::of("reading manifests and secrets");
     let status = inject::inject(
         request,
         io::stdin().lock(),
         &mut io::stdout().lock(),
-        &mut io::stderr().lock(),
+        &mut progress.messages(),
     );
+    drop(progress);
     ExitCode::from(status as u8)
 }

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use crate::cli::TelemetryArgs;
+use crate::cli::output::print_error;
 use crate::server::panics;
-use crate::telemetry::console::print_message;
-use crate::telemetry::logs::{self, Log};
+use crate::telemetry::logs::{self, FilterHandle, Log};
 
 /// Runs a server with its log on standard output, and flushes the log at the end.
 pub(super) fn run_server(
     args: &TelemetryArgs,
-    server: impl FnOnce(&Log) -> anyhow::Result<()>,
+    server: impl FnOnce(&Log, FilterHandle) -> anyhow::Result<()>,
 ) -> ExitCode {
     let log = match Log::stdout() {
         Ok(log) => log,
@@ -19,11 +19,12 @@ pub(super) fn run_server(
         }
     };
     let writer = log.clone();
-    if let Err(error) = logs::init(args.log_format, &args.log, move || writer.clone()) {
-        return fail(&error.into());
-    }
+    let filter = match logs::init(args.log_format, &args.log, move || writer.clone()) {
+        Ok(filter) => filter,
+        Err(error) => return fail(&error.into()),
+    };
     panics::install_hook();
-    let status = match server(&log) {
+    let status = match server(&log, filter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     };
@@ -41,7 +42,10 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs a command on its own runtime. An error is printed to stderr, and the exit status is `failed` then.
+/// Exit code after Ctrl-C, as shells have it.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Runs a command on its own runtime, until Ctrl-C. An error is printed to stderr, and the exit status is `failed` then.
 pub(super) fn run_command<S: Into<u8>>(
     command: impl Future<Output = Result<S, String>>,
     failed: S,
@@ -50,12 +54,25 @@ pub(super) fn run_command<S: Into<u8>>(
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => runtime.block_on(until_interrupted(command)),
         Err(error) => Err(format!("no runtime could be started: {error}")),
     };
-    let status = result.unwrap_or_else(|error| {
-        print_message(&format!("error: {error}\n"));
-        failed
-    });
-    ExitCode::from(status.into())
+    match result {
+        Ok(Some(status)) => ExitCode::from(status.into()),
+        Ok(None) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            print_error(error);
+            ExitCode::from(failed.into())
+        }
+    }
+}
+
+/// Result of a command; `None` if it was interrupted. Dropping it removes its progress line.
+async fn until_interrupted<S>(
+    command: impl Future<Output = Result<S, String>>,
+) -> Result<Option<S>, String> {
+    tokio::select! {
+        result = command => result.map(Some),
+        Ok(()) = tokio::signal::ctrl_c() => Ok(None),
+    }
 }

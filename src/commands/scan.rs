@@ -1,11 +1,12 @@
 //! `scan`: prints pods and workloads that run without the secrets that they request.
 
-use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::process::run_command;
+use crate::cli::output::{print_result, write_structured};
 use crate::cli::{KubernetesArgs, OutputFormat, SelectorArgs, SidecarArgs};
 use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::scan::{
@@ -13,6 +14,16 @@ use crate::scan::{
     output, run_with_progress,
 };
 use crate::telemetry::console::print_message;
+
+/// Examples of the help.
+pub(super) const EXAMPLES: &str = "Examples:
+  # All namespaces, as a table
+  floe-secrets-webhook scan -A
+
+  # Names of the objects, for scripts
+  floe-secrets-webhook scan -n jobs -o json | jq -r '.findings[].name'
+
+Exit codes: 0 no findings; 1 findings; 2 not everything could be read.";
 
 #[derive(Debug, Args)]
 pub struct ScanArgs {
@@ -87,7 +98,7 @@ async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
         objects: args.selectors.object_selector,
     };
     let scanner = Scanner::new(ObjectApi::new(client), rules);
-    let progress = Progress::default();
+    let progress = Arc::new(Progress::default());
     let (findings, ended) = collect_findings(&scanner, scope, &progress).await;
     print_findings(&findings, &progress, args.output)?;
     let objects = progress.stats().objects;
@@ -104,7 +115,7 @@ async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
 async fn collect_findings(
     scanner: &Scanner,
     scope: Scope,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> (Vec<Finding>, Result<(), ScanError>) {
     let task = Task {
         scope,
@@ -135,16 +146,10 @@ fn print_findings(
     progress: &Progress,
     output: OutputFormat,
 ) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    let written = match output {
-        OutputFormat::Table => output::table(findings, &mut out),
-        OutputFormat::Json => output::json(findings, progress.stats(), &mut out),
-    };
-    match written {
-        // The reader closed the pipe because it has enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|error| format!("standard output cannot be written: {error}")),
-    }
+    print_result(|out| match output {
+        OutputFormat::Table => output::table(findings, out),
+        format => write_structured(out, format, &output::to_json(findings, progress.stats())),
+    })
 }
 
 /// Prints to stderr which objects were read, and which were not.

@@ -14,13 +14,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use clap::ArgMatches;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use self::args::ServeArgs;
 use self::certificate_sources::CertificateSources;
 use super::process::run_server;
+use super::program::subcommand_args;
+use super::reload::ConfigReload;
 use super::traces;
+use crate::admission::policy::SharedPolicy;
 use crate::clock::Clock;
 use crate::kubernetes::connect;
 use crate::server::limits::{BodyLimits, BodySettings};
@@ -29,10 +33,21 @@ use crate::server::metrics::{Port, ServerMetrics};
 use crate::server::open_files;
 use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
-use crate::telemetry::logs::Log;
+use crate::telemetry::logs::{FilterHandle, Log};
 use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::Flush;
 use crate::telemetry::traces::metrics::TraceMetrics;
+
+/// Examples of the help.
+pub(super) const EXAMPLES: &str = "Examples:
+  # With a certificate in files
+  floe-secrets-webhook serve --tls-cert tls.crt --tls-key tls.key
+
+  # With a configuration file, and the settings of the command shown first
+  floe-secrets-webhook config show --origin --config webhook.yaml serve
+  floe-secrets-webhook serve --config webhook.yaml
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, after the drain; 1 an error ended it; 2 wrong arguments.";
 
 /// `service.name` of traces.
 const SERVICE: &str = "floe-secrets-webhook";
@@ -45,9 +60,9 @@ const MAX_DEFAULT_WORKERS: usize = 4;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[must_use]
-pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
+pub(super) fn run(args: ServeArgs, reload: ConfigReload, clock: Clock) -> ExitCode {
     let telemetry = args.telemetry.clone();
-    run_server(&telemetry, |log| {
+    run_server(&telemetry, |log, filter| {
         open_files::raise_limit();
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = worker_threads(args.listener.worker_threads, available);
@@ -57,7 +72,7 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
             .build();
         runtime
             .context("the runtime could not be started")?
-            .block_on(serve(args, clock, log))
+            .block_on(serve(args, (reload, filter), clock, log))
     })
 }
 
@@ -66,19 +81,42 @@ fn worker_threads(configured: Option<u16>, available: usize) -> usize {
     configured.map_or_else(|| available.min(MAX_DEFAULT_WORKERS), usize::from)
 }
 
-async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
+async fn serve(
+    args: ServeArgs,
+    (reload, filter): (ConfigReload, FilterHandle),
+    clock: Clock,
+    log: &Log,
+) -> anyhow::Result<()> {
     // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
     let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
     program.background.spawn(signals.run(shutdown.clone()));
+    let policy = program.policy.clone();
+    let apply = move |matches: &ArgMatches| apply_settings(matches, &filter, &policy);
+    program.background.spawn(reload.run(apply));
     program.run(&shutdown).await
+}
+
+/// Applies the settings that are safe to change, all or none.
+fn apply_settings(
+    matches: &ArgMatches,
+    filter: &FilterHandle,
+    policy: &SharedPolicy,
+) -> Result<(), String> {
+    let args = subcommand_args::<ServeArgs>(matches)?;
+    filter
+        .replace(&args.telemetry.log)
+        .map_err(|error| error.to_string())?;
+    policy.replace(admission::to_policy(args.policy));
+    Ok(())
 }
 
 /// All parts of the webhook.
 struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
+    policy: SharedPolicy,
     /// Tasks that run until the end of the drain, which may outlast a certificate.
     background: JoinSet<()>,
     flush: Flush,
@@ -132,7 +170,7 @@ impl WebhookProgram {
         );
 
         let trusted = policy.trusted_callers;
-        let handler = admission::handler(client, policy, &mut registry);
+        let (handler, policy) = admission::handler(client, policy, &mut registry);
         let limits = BodyLimits::new(BodySettings::default(), metrics);
         let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
         let background =
@@ -141,6 +179,7 @@ impl WebhookProgram {
         Ok(Self {
             admission: (admission, admission_routes),
             ops: (ops, ops::router(Arc::new(registry), checks)),
+            policy,
             background,
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
@@ -152,6 +191,7 @@ impl WebhookProgram {
         let Self {
             admission: (admission, routes),
             ops: (ops, ops_routes),
+            policy: _,
             mut background,
             flush,
             drain,

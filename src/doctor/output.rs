@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::check::{Check, Status};
+use crate::cli::color::{Stream, Tone, paint};
 
 /// Writes a table with one row per check, and below it the fix.
 pub(crate) fn write_table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
@@ -34,13 +35,28 @@ pub(crate) fn write_table(checks: &[Check], out: &mut dyn Write) -> io::Result<(
     };
     let (first, second) = (width(|row| &row.0), width(|row| &row.1));
     for (check, status, message) in &rows {
-        writeln!(out, "{check:<first$}   {status:<second$}   {message}")?;
+        let padding = " ".repeat(second - status.chars().count());
+        let status = match tone(status) {
+            Some(tone) => paint(Stream::Stdout, tone, status).to_string(),
+            None => status.clone(),
+        };
+        writeln!(out, "{check:<first$}   {status}{padding}   {message}")?;
     }
     out.flush()
 }
 
-/// Writes one JSON object.
-pub(crate) fn write_json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
+/// Colour of a status; `None` for the heading, and for rows without one.
+fn tone(status: &str) -> Option<Tone> {
+    match status {
+        "" | "STATUS" => None,
+        "ok" => Some(Tone::Good),
+        "FAILURE" => Some(Tone::Bad),
+        _ => Some(Tone::Doubtful),
+    }
+}
+
+/// The checks as one JSON object.
+pub(crate) fn to_json(checks: &[Check], healthy: bool) -> Value {
     #[derive(Default, Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Counts {
@@ -58,10 +74,7 @@ pub(crate) fn write_json(checks: &[Check], healthy: bool, out: &mut dyn Write) -
             Status::NotChecked => &mut counts.not_checked,
         } += 1;
     }
-    let all = json!({"version": env!("CARGO_PKG_VERSION"), "healthy": healthy, "counts": counts, "checks": checks});
-    serde_json::to_writer_pretty(&mut *out, &all)?;
-    writeln!(out)?;
-    out.flush()
+    json!({"version": env!("CARGO_PKG_VERSION"), "healthy": healthy, "counts": counts, "checks": checks})
 }
 
 #[cfg(test)]
@@ -86,9 +99,7 @@ ca-bundle    FAILURE       it is empty
 drift        not checked   not asked for
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-        let mut out = Vec::new();
-        write_json(&checks, false, &mut out).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let read = to_json(&checks, false);
         let expected = json!({
             "version": env!("CARGO_PKG_VERSION"), "healthy": false,
             "counts": {"ok": 1, "warning": 0, "failure": 1, "notChecked": 1},

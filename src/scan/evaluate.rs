@@ -80,7 +80,8 @@ fn depends_only_on_pod(warning: &Warning) -> bool {
         | Warning::EntriesRemoved { .. }
         | Warning::NoRestart(_)
         | Warning::SharedKeys { .. }
-        | Warning::NoKeys { .. } => false,
+        | Warning::NoKeys { .. }
+        | Warning::NameConvention(_) => false,
     }
 }
 
@@ -122,7 +123,7 @@ fn refusals(error: &AdmissionError) -> Vec<String> {
 
 /// Binds every secret under its own name. A reference `name/*` was expanded to the keys at the pod's creation, so the
 /// keys in the pod are assumed to be all of them. A pod with none of them is missing the secret.
-pub(super) fn assumed_bindings(
+pub(crate) fn assumed_bindings(
     pod: &PodView<'_>,
     request: &InjectionRequest,
 ) -> BTreeMap<SecretId, BindOutcome> {

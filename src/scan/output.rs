@@ -47,11 +47,9 @@ pub(crate) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
     out.flush()
 }
 
-/// Prints one JSON object.
-pub(crate) fn json(findings: &[Finding], stats: ScanStats, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &json!({ "findings": findings, "looked": stats }))?;
-    writeln!(out)?;
-    out.flush()
+/// The findings as one JSON object.
+pub(crate) fn to_json(findings: &[Finding], stats: ScanStats) -> serde_json::Value {
+    json!({ "findings": findings, "looked": stats })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use stdout::Log;
@@ -78,20 +79,44 @@ pub enum TelemetryError {
     /// Logging was started before.
     #[error("logging is already set up")]
     AlreadySet(#[source] TryInitError),
+    /// The filter could not be replaced.
+    #[error("the log filter could not be replaced")]
+    Reload(#[source] reload::Error),
+}
+
+/// Handle that replaces the filter of the log.
+pub struct FilterHandle(Box<ReplaceFilter>);
+
+type ReplaceFilter = dyn Fn(&str) -> Result<(), TelemetryError> + Send + Sync;
+
+impl FilterHandle {
+    /// Replaces the filter.
+    ///
+    /// # Errors
+    /// The filter cannot be parsed. The old one is kept.
+    pub fn replace(&self, filter: &str) -> Result<(), TelemetryError> {
+        (self.0)(filter)
+    }
+}
+
+impl fmt::Debug for FilterHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FilterHandle")
+    }
 }
 
 /// Starts logging for the whole process. `writer` is a [`Log`] for servers, and stderr for commands that print results
-/// to stdout.
+/// to stdout. The filter can be replaced later.
 ///
 /// # Errors
 /// The filter cannot be parsed, or logging was started before.
-pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), TelemetryError>
+pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Result<FilterHandle, TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    subscriber(format, filter, writer)?
-        .try_init()
-        .map_err(TelemetryError::AlreadySet)
+    let (subscriber, handle) = reloadable(format, filter, writer)?;
+    subscriber.try_init().map_err(TelemetryError::AlreadySet)?;
+    Ok(handle)
 }
 
 /// Builds the subscriber that [`init`] installs, for tests and for callers that add layers.
@@ -106,14 +131,17 @@ pub fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let directives = EnvFilter::builder()
-        // With a filter that only names targets, other targets log at `info`. A bare level in the filter is later and
-        // wins.
-        .parse(format!("info,{filter}"))
-        .map_err(|source| TelemetryError::Filter {
-            filter: filter.to_owned(),
-            source,
-        })?;
+    reloadable(format, filter, writer).map(|(subscriber, _)| subscriber)
+}
+
+fn reloadable<W>(
+    format: LogFormat,
+    filter: &str,
+    writer: W,
+) -> Result<(impl Subscriber + Send + Sync, FilterHandle), TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
@@ -127,11 +155,32 @@ where
             .with_writer(writer)
             .boxed(),
     };
+    let (directives, directives_handle) = reload::Layer::new(directives(filter)?);
+    let (limits, limits_handle) = reload::Layer::new(limit_libraries(filter));
+    let replace = move |filter: &str| {
+        let parsed = self::directives(filter)?;
+        directives_handle
+            .reload(parsed)
+            .and_then(|()| limits_handle.reload(limit_libraries(filter)))
+            .map_err(TelemetryError::Reload)
+    };
     // Both filters are global and not the layer's, so that they apply to layers that are added later.
-    Ok(tracing_subscriber::registry()
+    let subscriber = tracing_subscriber::registry()
         .with(lines)
         .with(directives)
-        .with(limit_libraries(filter)))
+        .with(limits);
+    Ok((subscriber, FilterHandle(Box::new(replace))))
+}
+
+fn directives(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        // With a filter that only names targets, other targets log at `info`. A bare level in the filter is later and
+        // wins.
+        .parse(format!("info,{filter}"))
+        .map_err(|source| TelemetryError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })
 }
 
 /// Filters [`SILENCED`] crates in any case, and [`CAPPED`] ones unless a directive of `filter` names them.
@@ -227,6 +276,28 @@ mod tests {
             logged(LogFormat::Json, "error", log),
             "",
             "a cap does not raise the level"
+        );
+    }
+
+    #[test]
+    fn replaced_filter_applies_at_once_and_invalid_one_keeps_the_old() {
+        let lines = CapturedLog::default();
+        let writer = lines.clone();
+        let (subscriber, handle) =
+            reloadable(LogFormat::Json, "info", move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("too early");
+            handle.replace("debug").unwrap();
+            tracing::debug!("now");
+            tracing::debug!(target: "hyper::proto", "chatter");
+            assert!(handle.replace("info,=,").is_err());
+            tracing::debug!("still");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("now") && text.contains("still"), "{text}");
+        assert!(
+            !text.contains("too early") && !text.contains("chatter"),
+            "{text}"
         );
     }
 

@@ -15,7 +15,9 @@ use floe_secrets_webhook::admission::authorize::{Authorizer, SecretUse};
 use floe_secrets_webhook::admission::error::ForbiddenSecret;
 use floe_secrets_webhook::admission::error::{AdmissionError, AdmissionErrorKind};
 use floe_secrets_webhook::admission::event::DecisionReason;
-use floe_secrets_webhook::admission::policy::{OnUnavailable, Policy};
+use floe_secrets_webhook::admission::policy::{
+    OnUnavailable, Policy, SecretNameMode, SecretNamePolicy,
+};
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::ErrorKind;
 use floe_secrets_webhook::backend::memory::Fault;
@@ -274,7 +276,7 @@ fn asking() -> Value {
 async fn rows() -> Vec<Row> {
     let asks = |key: &str, value: &str| pod(&json!({format!("secrets.floe.dev/{key}"): value}));
     let mut rows = skip_rows().await;
-    rows.extend([
+    rows.extend(vec![
         Row::new("injected", &asking(), injected(0)),
         Row::new(
             "malformed annotations, all of them",
@@ -296,6 +298,10 @@ async fn rows() -> Vec<Row> {
             &pod(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"})),
             denied(AdmissionErrorKind::Conflict, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
         ),
+        misnamed("a name against the convention, refused", SecretNameMode::Deny, denied(
+            AdmissionErrorKind::Invalid, 422, "Invalid", &["FieldValueInvalid"], "INFO",
+        )),
+        misnamed("a name against the convention, warned of", SecretNameMode::Warn, injected(1)),
         only_sidecars(),
         Row::new(
             "missing secret",
@@ -326,6 +332,16 @@ async fn rows() -> Vec<Row> {
         rows.extend(workload_rows().map(|row| row.on(surface)));
     }
     rows
+}
+
+/// Requests the secret `db` of an operator who requires other names.
+fn misnamed(what: &'static str, mode: SecretNameMode, expected: Verdict) -> Row {
+    let mut row = Row::new(what, &asking(), expected);
+    row.policy.secret_names = Some(SecretNamePolicy {
+        convention: "floe".parse().expect("a pattern"),
+        mode,
+    });
+    row
 }
 
 /// On workloads fewer errors reject.

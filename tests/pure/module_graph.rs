@@ -23,9 +23,10 @@ const SERVICE: &[&[&str]] = &[
     &["backend", "dbt", "literals", "server"],
     &["defaults"],
     &["admission"],
-    &["cli", "scan"],
-    &["compile", "controller", "doctor", "inject"],
-    &["lint"],
+    &["cli", "config"],
+    &["consumers", "scan"],
+    &["compile", "controller", "doctor", "inject", "rotation"],
+    &["explain", "lint"],
     &["commands"],
 ];
 
@@ -346,9 +347,20 @@ fn service_rooms_use_only_rooms_below() {
         "backend::layers::cached::tests",
         "backend::memory",
         "backend::static_binder",
+        "commands::config::tests",
+        "compile::adapter::tests",
+        "compile::guarantee::tests",
+        "compile::manifest::tests",
+        "compile::plan::tests",
+        "compile::profile::tests",
         "controller::retry::reconciler::tests",
+        "dbt::profile::tests",
+        "dbt::template::tests",
         "defaults::tests",
         "doctor::test_support",
+        "finding::test_support",
+        "lint::tests",
+        "literals::tests",
     ];
     let graph = Graph::read(&project().join("src"), &test_only);
     assert!(graph.modules.len() > 100, "{}", graph.modules.len());

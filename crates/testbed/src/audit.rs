@@ -28,10 +28,23 @@ pub struct AuditEvent {
 
 impl AuditLog {
     pub fn new() -> Self {
+        Self::with_rules(&json!([{"level": "Metadata"}]))
+    }
+
+    /// Log that also has the responses about Secrets.
+    pub fn with_secrets() -> Self {
+        let secrets = json!({"group": "", "resources": ["secrets"]});
+        Self::with_rules(&json!([
+            {"level": "RequestResponse", "verbs": ["get", "list", "watch"], "resources": [secrets]},
+            {"level": "Metadata"},
+        ]))
+    }
+
+    fn with_rules(rules: &Value) -> Self {
         let folder = Folder::new();
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
-            "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}],
+            "omitStages": ["RequestReceived"], "rules": rules,
         });
         folder.write("policy.yaml", policy.to_string());
         Self { folder }
@@ -48,6 +61,19 @@ impl AuditLog {
             controller_manager,
             apiserver_flags,
         }
+    }
+
+    /// Responses about Secrets to this user so far, of a log [`Self::with_secrets`].
+    pub fn secret_responses(&self, username: &str) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["user"]["username"] == username)
+            .filter(|line| line["objectRef"]["resource"] == "secrets")
+            .map(|mut line| line["responseObject"].take())
+            .collect()
     }
 
     /// Requests of this user so far, in the order of the responses. A watch counts when it is opened.

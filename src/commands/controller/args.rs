@@ -71,12 +71,7 @@ pub struct ControllerArgs {
 #[derive(Clone, Debug, Args)]
 pub struct CertificateArgs {
     /// Issue the serving certificate and store it in this Secret in the own namespace. The Secret must exist.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_TLS_SECRET",
-        value_name = "NAME",
-        requires = "tls_names"
-    )]
+    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME")]
     pub tls_secret: Option<String>,
     /// DNS names under which the API server calls the webhook.
     #[arg(
@@ -127,4 +122,17 @@ pub struct LeaseArgs {
         default_value = "controller"
     )]
     pub identity: String,
+}
+
+impl CertificateArgs {
+    /// Checks that a certificate that is issued has names.
+    ///
+    /// # Errors
+    /// A sentence that names the flags and the settings.
+    pub fn check(&self) -> Result<(), String> {
+        if self.tls_secret.is_some() && self.tls_names.is_empty() {
+            return Err("--tls-secret (tls.secret) requires --tls-names (tls.names)".to_owned());
+        }
+        Ok(())
+    }
 }

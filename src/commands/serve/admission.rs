@@ -11,15 +11,19 @@ use super::args::PolicyArgs;
 use crate::admission::event::metrics::AdmissionMetrics;
 use crate::admission::handler::Handler;
 use crate::admission::pipeline::Pipeline;
-use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
+use crate::admission::policy::{CLUSTER_NAMESPACES, Policy, SecretNamePolicy, SharedPolicy};
 use crate::admission::sources::{Source, Sources};
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::metrics::BackendMetrics;
 use crate::backend::registry::{Backend, DecoratorSettings};
 use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
 
-/// Builds the handler over the API server behind `client`.
-pub(super) fn handler(client: Client, policy: PolicyArgs, registry: &mut Registry) -> Handler {
+/// Builds the handler over the API server behind `client`, with the handle of its policy.
+pub(super) fn handler(
+    client: Client,
+    policy: PolicyArgs,
+    registry: &mut Registry,
+) -> (Handler, SharedPolicy) {
     let settings = DecoratorSettings::default();
     let backend = Backend::assemble(
         KubernetesBackend::new(client.clone(), readable_namespaces(&policy)),
@@ -34,7 +38,9 @@ pub(super) fn handler(client: Client, policy: PolicyArgs, registry: &mut Registr
     };
     let sources = Sources::from([(SecretSource::Kubernetes, source)]);
     let pipeline = Pipeline::new(sources, defaults, to_policy(policy));
-    Handler::new(Arc::new(pipeline), AdmissionMetrics::register(registry))
+    let shared = pipeline.shared_policy();
+    let handler = Handler::new(Arc::new(pipeline), AdmissionMetrics::register(registry));
+    (handler, shared)
 }
 
 /// Namespaces whose Secrets may be read; `None` for all.
@@ -42,7 +48,7 @@ fn readable_namespaces(policy: &PolicyArgs) -> Option<BTreeSet<String>> {
     (!policy.namespaces.is_empty()).then(|| policy.namespaces.iter().cloned().collect())
 }
 
-fn to_policy(policy: PolicyArgs) -> Policy {
+pub(super) fn to_policy(policy: PolicyArgs) -> Policy {
     let PolicyArgs {
         sidecars,
         on_unavailable,
@@ -50,6 +56,8 @@ fn to_policy(policy: PolicyArgs) -> Policy {
         exempt_namespaces,
         namespaces: _,
         workloads_inject_template,
+        secret_names,
+        secret_name_mode,
         trusted_callers: _,
     } = policy;
     let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
@@ -61,5 +69,11 @@ fn to_policy(policy: PolicyArgs) -> Policy {
             .collect(),
         on_unavailable,
         inject_template: workloads_inject_template,
+        secret_names: secret_names
+            .secret_name_pattern
+            .map(|convention| SecretNamePolicy {
+                convention,
+                mode: secret_name_mode,
+            }),
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::admission::policy::OnUnavailable;
+use crate::admission::policy::{OnUnavailable, SecretNameMode};
 use crate::cli::values::{at_least_a_second, duration};
-use crate::cli::{KubernetesArgs, PodProxyArgs, SidecarArgs, TelemetryArgs};
+use crate::cli::{KubernetesArgs, PodProxyArgs, SecretNameArgs, SidecarArgs, TelemetryArgs};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -57,8 +57,27 @@ pub struct PolicyArgs {
     pub namespaces: Vec<String>,
     /// Inject into the pod templates of workloads too, and not only into pods. Server-side apply of a template by two
     /// field managers may then lead to conflicts.
-    #[arg(long, env = "FLOE_SECRETS_WORKLOADS_INJECT_TEMPLATE")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_WORKLOADS_INJECT_TEMPLATE",
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
     pub workloads_inject_template: bool,
+    #[command(flatten)]
+    pub secret_names: SecretNameArgs,
+    /// Response to an object that asks for a secret whose name does not match --secret-name-pattern.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SECRET_NAME_MODE",
+        value_enum,
+        default_value = "warn"
+    )]
+    pub secret_name_mode: SecretNameMode,
     /// Declare that only the API server can reach the admission port, because of a client certificate or a
     /// `NetworkPolicy`. Otherwise, responses have no names that the author did not write: `name/*` is refused, and no
     /// names are suggested.
@@ -95,33 +114,17 @@ pub struct ListenerArgs {
     )]
     pub ops_listen: SocketAddr,
     /// Serving certificate and its chain, PEM. It is read again when it changes.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key",
-        required_unless_present = "tls_secret"
-    )]
+    #[arg(long, env = "FLOE_SECRETS_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// Private key of the serving certificate, PEM.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
+    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Secret in the own namespace in which the controller stores the certificate, instead of files.
-    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
+    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME")]
     pub tls_secret: Option<String>,
     /// cert-manager's Certificate in the own namespace that the files come from. While they cannot serve, its problem
     /// is reported in the log and at /readyz.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_TLS_CERTIFICATE",
-        value_name = "NAME",
-        requires = "tls_cert"
-    )]
+    #[arg(long, env = "FLOE_SECRETS_TLS_CERTIFICATE", value_name = "NAME")]
     pub tls_certificate: Option<String>,
     /// Require from callers a client certificate that is signed by this CA, PEM. The API server must have one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
@@ -143,4 +146,32 @@ pub struct ListenerArgs {
         value_parser = clap::value_parser!(u16).range(1..=64)
     )]
     pub worker_threads: Option<u16>,
+}
+
+impl ListenerArgs {
+    /// Checks that there is one source of the certificate.
+    ///
+    /// # Errors
+    /// A sentence that names the flags and the settings.
+    pub fn check(&self) -> Result<(), String> {
+        let (cert, key) = (self.tls_cert.is_some(), self.tls_key.is_some());
+        let problem = if self.tls_secret.is_some() {
+            if cert || key {
+                "--tls-secret (tls.secret) cannot be used with --tls-cert and --tls-key (tls.cert and tls.key): keep one of them"
+            } else if self.tls_certificate.is_some() {
+                "--tls-certificate (tls.certificate) is about files: use it with --tls-cert and --tls-key, not with --tls-secret"
+            } else {
+                return Ok(());
+            }
+        } else if !cert && !key {
+            "a serving certificate is required: set --tls-cert and --tls-key, or --tls-secret (in the configuration file: tls.cert and tls.key, or tls.secret)"
+        } else if !cert {
+            "--tls-key (tls.key) requires --tls-cert (tls.cert)"
+        } else if !key {
+            "--tls-cert (tls.cert) requires --tls-key (tls.key)"
+        } else {
+            return Ok(());
+        };
+        Err(problem.to_owned())
+    }
 }

@@ -47,7 +47,8 @@ impl From<Result<Outcome, AdmissionError>> for Outlook {
                     | PlanError::UnknownKeys { .. }
                     | PlanError::ContainerName { .. }
                     | PlanError::PatchTooLarge { .. }
-                    | PlanError::TooMany { .. } => None,
+                    | PlanError::TooMany { .. }
+                    | PlanError::NameConvention { .. } => None,
                 });
                 missing
                     .collect::<Option<BTreeSet<SecretId>>>()

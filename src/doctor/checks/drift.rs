@@ -1,5 +1,7 @@
 //! Checks for pods and workloads that run without their secrets, and for annotations without effect, with the scan.
 
+use std::sync::Arc;
+
 use kube::Client;
 
 use crate::cli::SIDECARS;
@@ -41,7 +43,7 @@ pub async fn read(client: &Client, installation: &Installation) -> Result<ScanRe
         ineffective: true,
         lost: false,
     };
-    let progress = Progress::default();
+    let progress = Arc::new(Progress::default());
     let (mut drifted, mut ineffective) = (Vec::new(), Vec::new());
     let note = |found: ScanFinding| {
         let (named, finding) = match found {

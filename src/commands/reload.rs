@@ -1,0 +1,179 @@
+//! Reload of the configuration file of servers: settings that are safe to change are applied, the old ones are kept if
+//! the new file is bad.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ArgMatches;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::program::{ConfigInUse, Invocation};
+use crate::config::EffectiveSetting;
+
+/// Interval at which the file is read. The kubelet itself takes up to a minute to update a mounted ConfigMap.
+pub(super) const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Limit of a file's bytes that are compared; larger files are refused when they are parsed.
+const MAX_COMPARED_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Follows a configuration file.
+pub(super) struct ConfigReload {
+    invocation: Invocation,
+    file: Option<FollowedFile>,
+}
+
+struct FollowedFile {
+    path: PathBuf,
+    /// Content that was read last, whether it was good or bad.
+    content: Result<Vec<u8>, String>,
+    /// Settings in use. Those that are read at start keep the value of the start.
+    settings: Vec<EffectiveSetting>,
+}
+
+/// Names of the settings that differ.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    live: Vec<String>,
+    at_start: Vec<String>,
+}
+
+impl ConfigReload {
+    pub(super) fn new(invocation: &Invocation, config: ConfigInUse) -> Self {
+        Self {
+            invocation: invocation.clone(),
+            file: config.map(|(path, settings)| FollowedFile {
+                content: read(&path),
+                path,
+                settings,
+            }),
+        }
+    }
+
+    /// Follows the file until it is dropped; `apply` takes the settings that are safe to change.
+    ///
+    /// Without a configuration file, it never ends.
+    pub(super) async fn run(self, apply: impl Fn(&ArgMatches) -> Result<(), String>) {
+        let Some(mut file) = self.file else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(RELOAD_INTERVAL).await;
+            file.check(&self.invocation, &apply);
+        }
+    }
+}
+
+impl FollowedFile {
+    /// Reads the file, and applies it if it has changed.
+    fn check(
+        &mut self,
+        invocation: &Invocation,
+        apply: &impl Fn(&ArgMatches) -> Result<(), String>,
+    ) {
+        let content = read(&self.path);
+        if content == self.content {
+            return;
+        }
+        self.content = content;
+        let applied = invocation
+            .parse()
+            .map_err(|failure| failure.to_string())
+            .and_then(|parsed| {
+                apply(&parsed.matches)?;
+                Ok(parsed.settings)
+            });
+        match applied {
+            Ok(settings) => self.adopt(settings),
+            Err(reason) => {
+                error!(error = %reason, "configuration not reloaded, keeping the old one");
+            }
+        }
+    }
+
+    /// Reports the changes and remembers the live ones.
+    fn adopt(&mut self, settings: Vec<EffectiveSetting>) {
+        let changes = Changes::between(&self.settings, &settings);
+        info!(settings = changes.live.join(","), "configuration reloaded");
+        if !changes.at_start.is_empty() {
+            warn!(
+                settings = changes.at_start.join(","),
+                "changed settings need a restart"
+            );
+        }
+        for setting in settings.into_iter().filter(|setting| setting.is_live) {
+            if let Some(old) = self
+                .settings
+                .iter_mut()
+                .find(|old| old.path == setting.path)
+            {
+                *old = setting;
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn between(old: &[EffectiveSetting], new: &[EffectiveSetting]) -> Self {
+        let mut changes = Self::default();
+        for setting in new {
+            let before = old.iter().find(|old| old.path == setting.path);
+            if before.is_some_and(|before| before.value == setting.value) {
+                continue;
+            }
+            if setting.is_live {
+                changes.live.push(setting.path.clone());
+            } else {
+                changes.at_start.push(setting.path.clone());
+            }
+        }
+        changes
+    }
+}
+
+/// Content of the file. It is small and local, so the runtime is not held up.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_COMPARED_BYTES)
+        .read_to_end(&mut content)
+        .map_err(|error| error.to_string())?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    fn setting(path: &str, value: &str, is_live: bool) -> EffectiveSetting {
+        EffectiveSetting {
+            path: path.to_owned(),
+            value: Some(value.to_owned()),
+            origin: Origin::Default,
+            is_live,
+        }
+    }
+
+    #[test]
+    fn changes_are_split_by_whether_they_need_a_restart() {
+        let old = [
+            setting("log.filter", "info", true),
+            setting("serve.listen", "a:1", false),
+            setting("serve.opsListen", "a:2", false),
+        ];
+        let new = [
+            setting("log.filter", "debug", true),
+            setting("serve.listen", "b:1", false),
+            setting("serve.opsListen", "a:2", false),
+        ];
+        assert_eq!(
+            Changes::between(&old, &new),
+            Changes {
+                live: vec!["log.filter".to_owned()],
+                at_start: vec!["serve.listen".to_owned()],
+            }
+        );
+    }
+}

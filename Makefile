@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl)
-.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -26,6 +26,15 @@ test-kubernetes-1.30:
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG)
 test-cluster:
 	hack/test-cluster.sh
+
+## test-krew: the kubectl plugin's archive and manifest, by krew's own validator and an offline install
+test-krew:
+	cargo build --locked --bin floe-secrets-webhook
+	hack/krew/test.sh "$${CARGO_TARGET_DIR:-target}/debug/floe-secrets-webhook"
+
+## test-adapters: compiled profiles in real dbt with all adapters (1 GB of Python packages once, then a few minutes)
+test-adapters:
+	hack/adapters/test.sh
 
 ## chart-lint: Helm's own lint, in strict mode
 chart-lint:
@@ -79,7 +88,7 @@ instructions:
 
 ## footprint: memory and time to ready of the release binary, in an empty cluster and in a full one (a few minutes)
 footprint: release
-	WEBHOOK_BIN="$${CARGO_TARGET_DIR:-target}/release/floe-secrets-webhook" cargo test --all-features --locked --test footprint -- --ignored
+	WEBHOOK_BIN="$${CARGO_TARGET_DIR:-target}/release/floe-secrets-webhook" cargo test --all-features --locked --test footprint --test large_namespace -- --ignored
 
 ## soak: a new certificate every 30 s under a stream of creates, from cert-manager and from our controller (10 minutes)
 soak: export SOAK = 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests that need running containers, on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG).
-# usage: hack/test-cluster.sh [cluster|reload|replicas|power-cut]...   (all)
+# usage: hack/test-cluster.sh [cluster|reload|dbt|replicas|power-cut]...   (all)
 #        PROFILE=optimized hack/test-cluster.sh hostile    hostile reviews, only with optimised code
 #        PROFILE=optimized hack/test-cluster.sh floods     floods of connections to each replica
 set -euo pipefail
@@ -42,7 +42,7 @@ in_network() { if [ "$TARGET" = node ]; then "$ROOT/hack/cluster/cluster.sh" exe
 run() { "$@" -- --ignored; }
 run_one() { in_network cargo test --locked --all-features --test cluster_replicas -- --ignored --nocapture "$1"; }
 
-[ $# -gt 0 ] || set -- cluster reload replicas power-cut
+[ $# -gt 0 ] || set -- cluster reload dbt replicas power-cut
 for tests; do
   if [ "$tests" = hostile ] && [ "$PROFILE" = dev ]; then
     echo "test-cluster: hostile needs optimised code: set PROFILE=optimized" >&2
@@ -53,6 +53,19 @@ for tests; do
     # Inside the node's network: these tests send requests to the API server, and one starts Reloader, or its model,
     # beside the API server.
     reload) run in_network cargo test --locked --all-features --test cluster_reload ;;
+    dbt)
+      # Imported only when it is needed: the image has 360 MB. DBT_IMAGE is one that your own cluster has.
+      if [ -z "${DBT_IMAGE:-}" ]; then
+        if [ "$TARGET" = own ]; then
+          echo "dbt: set DBT_IMAGE to an image that your cluster has; hack/dbt/image.sh builds it" >&2
+          exit 1
+        fi
+        read -r DBT_IMAGE archive < <("$ROOT/hack/dbt/image.sh")
+        "$ROOT/hack/cluster/cluster.sh" load "$archive"
+      fi
+      export DBT_IMAGE
+      run cargo test --locked --all-features --test cluster_dbt
+      ;;
     replicas) run_one replicas_come_and_go ;;
     hostile) run_one hostile_reviews ;;
     floods) run_one floods_kill ;;

@@ -40,6 +40,7 @@ helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@ $helm3
 certmanager|github.com/cert-manager/cert-manager||
 proxy|github.com/elazarl/goproxy||
 shfmt|mvdan.cc/sh/v3||
+krew|sigs.k8s.io/krew||-X sigs.k8s.io/krew/internal/version.gitTag=@V@
 promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X
 }
@@ -66,6 +67,8 @@ helm3|helm3|helm.sh/helm/v3/cmd/helm|chart|120
 certmanager|certmanager|.|chart|140
 promtool|promtool|github.com/prometheus/prometheus/cmd/promtool|chart|120
 shfmt|shfmt|mvdan.cc/sh/v3/cmd/shfmt|lint|15
+krew|krew|sigs.k8s.io/krew/cmd/krew|plugin|30
+validate-krew-manifest|krew|sigs.k8s.io/krew/cmd/validate-krew-manifest|plugin|10
 shellcheck|debian|shellcheck|lint|5
 runc|debian|runc|node|5
 busybox|debian|busybox-static|node|5

@@ -10,15 +10,18 @@
 )]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, shell_image};
+use testbed::command_output::CommandOutput;
 use testbed::objects::{apply, send};
 use testbed::reloader::{NAME, Reloader, rbac_manifests};
-use testbed::{poll, print_line, unique};
+use testbed::webhook_process::program;
+use testbed::{poll, print_line, unique, wait_for};
 
 /// Time limit from a change to the last container that prints it. The new template is promised within 30 s; the rest is
 /// the cluster's.
@@ -65,8 +68,14 @@ impl Fixture {
     /// Workload whose container prints the variable of the Secret, and that requests it by an annotation on its own
     /// metadata.
     async fn workload(&self, kind: &str, name: &str, secret: &str) {
+        self.workload_with(kind, name, &json!({ENV_FROM: secret}))
+            .await;
+    }
+
+    /// [`Self::workload`] with these annotations.
+    async fn workload_with(&self, kind: &str, name: &str, annotations: &Value) {
         let mut metadata = self.metadata(name);
-        metadata["annotations"] = json!({ENV_FROM: secret});
+        metadata["annotations"] = annotations.clone();
         let script = "echo \"$PASSWORD\"; trap exit TERM; while :; do sleep 1; done";
         let container = json!({
             "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
@@ -85,6 +94,39 @@ impl Fixture {
         let object =
             json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
         apply(&self.client, &object).await.object();
+    }
+
+    /// Job whose pod runs until it is deleted.
+    async fn job(&self, name: &str, secret: &str) {
+        let script = "echo \"$PASSWORD\"; trap exit TERM; while :; do sleep 1; done";
+        let container = json!({
+            "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
+        });
+        let template = json!({
+            "metadata": {"labels": {"app": name}, "annotations": {ENV_FROM: secret}},
+            "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]},
+        });
+        let object = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": self.metadata(name),
+            "spec": {"backoffLimit": 0, "template": template},
+        });
+        apply(&self.client, &object).await.object();
+    }
+
+    /// `rotation` of a Secret, as the administrator.
+    async fn rotation(&self, secret: &str, args: &[&str]) -> (CommandOutput, Value) {
+        let mut command = Command::new(program());
+        command.args([
+            "rotation",
+            &format!("secret/{secret}"),
+            "-n",
+            &self.namespace,
+        ]);
+        command.args(["-o", "json"]).args(args);
+        let output = CommandOutput::run_async(command, "").await;
+        let found =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{}", output.text()));
+        (output, found)
     }
 
     /// Output of each pod of a workload, by the pod's uid, without deleted pods.
@@ -143,6 +185,15 @@ impl Fixture {
     }
 }
 
+/// Owners of the pods that run with an older value, each with the effect of a change.
+fn stale(found: &Value) -> BTreeMap<String, String> {
+    let pods = found["pods"].as_array().into_iter().flatten();
+    let old = pods.filter(|pod| pod["value"] == "old" || pod["value"] == "possiblyOld");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    old.map(|pod| (text(&pod["owner"]), text(&pod["change"])))
+        .collect()
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn changed_secret_restarts_pods_with_new_value() {
@@ -157,13 +208,37 @@ async fn changed_secret_restarts_pods_with_new_value() {
     // Uses a Secret with a similar name.
     fixture.workload("Deployment", "bystander", "db-prod").await;
     let bystander = fixture.prints("bystander", "theirs").await;
+    // Nothing restarts these two.
+    let reload_off = json!({ENV_FROM: "db.prod", "secrets.floe.dev/reload": "off"});
+    fixture
+        .workload_with("Deployment", "unwatched", &reload_off)
+        .await;
+    fixture.job("once", "db.prod").await;
+    let unwatched = fixture.prints("unwatched", "first").await;
+    fixture.prints("once", "first").await;
     let mut before = Vec::new();
     for kind in KINDS {
         before.push(fixture.prints(&kind.to_lowercase(), "first").await);
     }
 
+    let (fresh, found) = fixture.rotation("db.prod", &[]).await;
+    assert_eq!(
+        (fresh.code, &found["counts"]["pods"]),
+        (0, &json!(5)),
+        "{found:#}"
+    );
+    // Times in metadata have whole seconds.
+    let started = jiff::Timestamp::now().as_second();
+    wait_for("the second after the last start", || async {
+        (jiff::Timestamp::now().as_second() > started + 1).then_some(())
+    })
+    .await;
+
     let changed = Instant::now();
     fixture.secret("db.prod", "second").await;
+    let (stale_at_once, found) = fixture.rotation("db.prod", &[]).await;
+    assert_eq!(stale_at_once.code, 1, "{found:#}");
+    assert_eq!(stale(&found)["Job/once"], "nextRun", "{found:#}");
     for (kind, before) in KINDS.into_iter().zip(before) {
         let after = fixture.prints(&kind.to_lowercase(), "second").await;
         print_line(&format!(
@@ -177,4 +252,46 @@ async fn changed_secret_restarts_pods_with_new_value() {
         bystander,
         "the same pod"
     );
+    rotation_ends_with_the_last_old_pod(&fixture, &unwatched).await;
+}
+
+/// After Reloader has restarted the others, the Job's pod and the workload that nothing restarts have the old value.
+async fn rotation_ends_with_the_last_old_pod(fixture: &Fixture, unwatched: &str) {
+    let left = BTreeMap::from([
+        (
+            "Deployment/unwatched".to_owned(),
+            "keepsOldValue".to_owned(),
+        ),
+        ("Job/once".to_owned(), "nextRun".to_owned()),
+    ]);
+    // Pods that are being deleted still run.
+    let others_are_gone = poll(WAIT_TIMEOUT, || async {
+        let (_, found) = fixture.rotation("db.prod", &[]).await;
+        (stale(&found) == left).then_some(())
+    });
+    assert!(
+        others_are_gone.await.is_some(),
+        "{:#}",
+        fixture.rotation("db.prod", &[]).await.1
+    );
+    let waiting = fixture.rotation("db.prod", &["--wait", "90s"]);
+    let restarting = async {
+        let namespace = &fixture.namespace;
+        let template = json!({"metadata": {"annotations": {"restarted": "now"}}});
+        let change = json!({"spec": {"template": template}});
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/unwatched");
+        send(&fixture.client, Method::PATCH, &path, Some(&change))
+            .await
+            .object();
+        let path = format!("/apis/batch/v1/namespaces/{namespace}/jobs/once");
+        let deletion = json!({"propagationPolicy": "Foreground"});
+        send(&fixture.client, Method::DELETE, &path, Some(&deletion))
+            .await
+            .object();
+    };
+    let ((ended, found), ()) = futures::future::join(waiting, restarting).await;
+    assert_eq!(ended.code, 0, "{found:#}");
+    let after = fixture.prints("unwatched", "second").await;
+    assert_ne!(after, unwatched, "another pod");
+    print_line("rotation --wait ended with the last pod that had the old value");
 }

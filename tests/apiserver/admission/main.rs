@@ -11,6 +11,7 @@ mod neighbours;
 mod records;
 mod refusals;
 mod reviews;
+mod secret_names;
 
 use serde_json::{Value, json};
 use testbed::manifests::prefixed;

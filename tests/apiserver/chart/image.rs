@@ -148,7 +148,10 @@ fn included_files_are_copied_to_build() {
             .split("#[cfg(test)]\nmod tests")
             .next()
             .unwrap_or_default();
-        if file.ends_with("test_support.rs") {
+        if file.ends_with("test_support.rs")
+            || file.ends_with("/tests.rs")
+            || file.contains("/tests/")
+        {
             continue;
         }
         for included in text

@@ -2,7 +2,7 @@
 //!
 //! [`ConfigFile::read`] checks names and types, and reports every problem with its line and column. Values become
 //! defaults of the arguments that have the same setting ([`apply`]), so that flags and the environment override them and
-//! the parsers of arguments check them. A new section is a row of [`SECTIONS`].
+//! the parsers of arguments check them. A new section is a row of [`sections::SECTIONS`].
 
 mod effective;
 mod error;

@@ -20,7 +20,7 @@ use injection::{NameConvention, Sidecar};
 pub use self::cluster::{KubernetesArgs, PodProxyArgs, SelectorArgs, TelemetryArgs, TraceArgs};
 pub use self::color::ColorWhen;
 pub use self::global::GlobalArgs;
-pub use self::output::OutputFormat;
+pub use self::output::{OutputArgs, OutputFormat};
 
 /// Default sidecar list: containers of service meshes and proxies, and containers that tools of data platforms add.
 /// Common words are limited to pods with the tool's label.
@@ -41,6 +41,21 @@ pub struct SidecarArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
+}
+
+/// Namespaces that commands leave out, as the webhook does.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug, Args)]
+pub struct ExemptNamespaceArgs {
+    /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "floe-secrets-webhook"
+    )]
+    pub exempt_namespaces: Vec<String>,
 }
 
 /// Naming convention for secrets.

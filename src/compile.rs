@@ -70,9 +70,9 @@ mod tests {
             ),
             (
                 "Bytes of a profile's or target's name",
-                project::MAX_PROFILE_NAME,
+                plan::MAX_PROFILE_NAME,
             ),
-            ("Targets", run::MAX_TARGETS),
+            ("Targets", plan::MAX_TARGETS),
             ("Names of one kind in the summary", report::MAX_LISTED),
             ("Lines of one diff", check::MAX_DIFF_LINES),
             (

@@ -7,7 +7,6 @@ mod error;
 mod filters;
 mod profile;
 mod python;
-mod stack;
 mod template;
 
 pub(crate) use self::error::{RenderError, RenderProblem};

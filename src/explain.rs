@@ -1,7 +1,7 @@
 //! Explanation of a live pod or workload: the annotations that decided, what each container got or why it got nothing,
 //! the secrets and keys that exist now, and what restarts it.
 //!
-//! What a pod lacks is evaluated by [`crate::scan::evaluate`], and what pods of a workload would get is planned by
+//! Missing entries of a pod are evaluated by [`crate::scan::evaluate`], and pods that a workload would get are planned by
 //! [`injection::plan`]; nothing is judged a second time here. Of Secrets, only metadata are read.
 
 mod containers;

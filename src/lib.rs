@@ -2,18 +2,19 @@
 //!
 //! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
-//! 1. [`clock`], [`telemetry`], [`tls`], `yaml`: the time of day; logs, metrics and traces; certificates without IO; YAML
-//!    with positions.
-//! 2. [`kubernetes`]: access to the API server. `finding`: problems in files.
-//! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
+//! 1. [`clock`], [`telemetry`], [`tls`], `stack`: the time of day; logs, metrics and traces; certificates without IO;
+//!    large stacks for parsers.
+//! 2. [`kubernetes`]: access to the API server. `yaml`: YAML with positions.
+//! 3. `finding`: problems in files.
+//! 4. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does.
-//! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
-//! 5. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
-//! 6. [`cli`]: the command line that commands share. `config`: the configuration file.
-//! 7. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
-//! 8. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
-//! 9. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
-//! 10. [`commands`]: one composition root for each subcommand.
+//! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts.
+//! 6. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
+//! 7. [`cli`]: the command line that commands share. `config`: the configuration file.
+//! 8. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
+//! 9. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
+//! 10. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
+//! 11. [`commands`]: one composition root for each subcommand.
 
 pub mod admission;
 pub mod backend;
@@ -45,6 +46,7 @@ pub mod rotation;
 pub mod scan;
 #[cfg(feature = "cluster")]
 pub mod server;
+mod stack;
 pub mod telemetry;
 #[cfg(feature = "cluster")]
 pub mod tls;

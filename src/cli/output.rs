@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use clap::Args;
+
 use super::color::{Stream, Tone, paint};
 use crate::telemetry::console::print_message;
 
@@ -15,6 +17,20 @@ pub enum OutputFormat {
     Json,
     /// The JSON object as YAML.
     Yaml,
+}
+
+/// Format of a command that lists something.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArgs {
+    /// Output format.
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub output: OutputFormat,
 }
 
 /// Writes a result to standard output. A reader that closed the pipe, such as `head`, has read what it needs.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::program::{Invocation, PROGRAM, ParseFailure, first_line, read_file};
 use crate::cli::color::{Stream, Tone, paint};
 use crate::cli::output::{
-    OutputFormat, print_error, print_result, write_columns, write_structured,
+    OutputArgs, OutputFormat, print_error, print_result, write_columns, write_structured,
 };
 use crate::config::{EffectiveSetting, schema};
 
@@ -66,15 +66,8 @@ struct ShowArgs {
     /// Also print where each value comes from.
     #[arg(long)]
     origin: bool,
-    /// Output format.
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
-    output: OutputFormat,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Command, and its arguments. By default, the settings of every command are shown.
     #[arg(
         value_name = "COMMAND",
@@ -160,7 +153,7 @@ fn show(
         }
     }
     rows.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
-    print_result(|out| match args.output {
+    print_result(|out| match args.output.output {
         OutputFormat::Table => write_table(out, args.origin, &rows),
         format => write_structured(out, format, &to_json(args.origin, &rows)),
     })

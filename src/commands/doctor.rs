@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::process::run_command;
 use crate::cli::output::{print_result, write_structured};
-use crate::cli::{KubernetesArgs, OutputFormat};
+use crate::cli::{KubernetesArgs, OutputArgs, OutputFormat};
 use crate::clock::Clock;
 use crate::doctor::{self, Check, CheckId, DoctorRequest, Status, output};
 use crate::kubernetes::connect_for_long_calls;
@@ -48,15 +48,8 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = true, default_missing_value = "true")]
     pub drift: bool,
-    /// Output format.
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +86,7 @@ async fn doctor(args: DoctorArgs, clock: &Clock) -> Result<ExitStatus, String> {
     };
     let checks = doctor::examine(&client, request, clock).await?;
     let status = exit_status(&checks);
-    print_result(|out| match args.output {
+    print_result(|out| match args.output.output {
         OutputFormat::Table => output::write_table(&checks, out),
         format => write_structured(
             out,

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::process::run_command;
+use super::process::{api_and_namespace, run_command};
 use crate::cli::output::{print_result, write_structured};
 use crate::cli::progress::ProgressLine;
-use crate::cli::{KubernetesArgs, OutputFormat, SidecarArgs};
+use crate::cli::{ExemptNamespaceArgs, KubernetesArgs, OutputArgs, OutputFormat, SidecarArgs};
 use crate::explain::{ExplainTarget, Explainer, Explanation, text, to_json};
-use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::scan::exempt;
 
 /// Examples of the help.
@@ -32,26 +31,12 @@ pub struct ExplainArgs {
     /// Namespace of the object. Default: that of the context.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Output format.
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub output: OutputArgs,
     #[command(flatten)]
     pub sidecars: SidecarArgs,
-    /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "floe-secrets-webhook"
-    )]
-    pub exempt_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub exempt: ExemptNamespaceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,27 +61,17 @@ pub fn run(args: ExplainArgs) -> ExitCode {
 }
 
 async fn explain(args: ExplainArgs) -> Result<ExplainExitStatus, String> {
-    let client = connect_for_long_calls(&args.kubernetes.settings(true))
-        .await
-        .map_err(|error| error.to_string())?;
-    let namespace = args
-        .namespace
-        .unwrap_or_else(|| client.default_namespace().to_owned());
-    if !crate::backend::is_dns_label(&namespace) {
-        return Err(format!(
-            "{namespace:?} is not the name of a namespace; correct it"
-        ));
-    }
+    let (api, namespace) = api_and_namespace(args.kubernetes, args.namespace).await?;
     let explainer = Explainer::new(
-        ObjectApi::new(client),
+        api,
         args.sidecars.sidecar_containers,
-        exempt(args.exempt_namespaces),
+        exempt(args.exempt.exempt_namespaces),
     );
     let line = ProgressLine::of("reading the object and its pods");
     let result = explainer.explain(&namespace, &args.target).await;
     drop(line);
     let explanation = result.map_err(|error| error.to_string())?;
-    print_explanation(&explanation, args.output)?;
+    print_explanation(&explanation, args.output.output)?;
     Ok(if explanation.is_incomplete() {
         ExplainExitStatus::Incomplete
     } else {

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::cli::TelemetryArgs;
+use crate::backend::is_dns_label;
 use crate::cli::output::print_error;
+use crate::cli::{KubernetesArgs, TelemetryArgs};
+use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::server::panics;
 use crate::telemetry::logs::{self, FilterHandle, Log};
 
@@ -40,6 +42,26 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     // If stderr is closed, the error is in the log only.
     let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error}");
     ExitCode::FAILURE
+}
+
+/// Connects a command about one namespace: that of the arguments, or of the context.
+///
+/// # Errors
+/// A sentence: there is no connection, or the namespace has no valid name.
+pub(super) async fn api_and_namespace(
+    kubernetes: KubernetesArgs,
+    namespace: Option<String>,
+) -> Result<(ObjectApi, String), String> {
+    let client = connect_for_long_calls(&kubernetes.settings(true))
+        .await
+        .map_err(|error| error.to_string())?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    if !is_dns_label(&namespace) {
+        return Err(format!(
+            "{namespace:?} is not the name of a namespace; correct it"
+        ));
+    }
+    Ok((ObjectApi::new(client), namespace))
 }
 
 /// Exit code after Ctrl-C, as shells have it.

@@ -78,7 +78,7 @@ impl Invocation {
         }
     }
 
-    /// The same program with other arguments.
+    /// Program of the same name, with other arguments.
     pub(super) fn with_arguments(&self, arguments: Vec<OsString>) -> Self {
         Self::new(self.definition, arguments)
     }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::process::run_command;
+use super::process::{api_and_namespace, run_command};
 use crate::cli::output::{print_result, write_structured};
 use crate::cli::progress::ProgressLine;
 use crate::cli::values::at_least_a_second;
-use crate::cli::{KubernetesArgs, OutputFormat};
+use crate::cli::{KubernetesArgs, OutputArgs, OutputFormat};
 use crate::consumers::{ConsumerReader, Consumers, ReadProgress};
-use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::rotation::{RotationOutcome, table, to_json, wait_until_current};
 use crate::telemetry::console::print_message;
 use injection::SecretName;
@@ -41,15 +40,8 @@ pub struct RotationArgs {
     /// Wait until no pod runs with an older value, at most this long, as in 10m.
     #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
     pub wait: Option<Duration>,
-    /// Output format.
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,18 +82,8 @@ pub fn run(args: RotationArgs) -> ExitCode {
 }
 
 async fn rotation(args: RotationArgs) -> Result<RotationExitStatus, String> {
-    let client = connect_for_long_calls(&args.kubernetes.settings(true))
-        .await
-        .map_err(|error| error.to_string())?;
-    let namespace = args
-        .namespace
-        .unwrap_or_else(|| client.default_namespace().to_owned());
-    if !crate::backend::is_dns_label(&namespace) {
-        return Err(format!(
-            "{namespace:?} is not the name of a namespace; correct it"
-        ));
-    }
-    let reader = ConsumerReader::new(ObjectApi::new(client));
+    let (api, namespace) = api_and_namespace(args.kubernetes, args.namespace).await?;
+    let reader = ConsumerReader::new(api);
     let progress = Arc::new(ReadProgress::default());
     let deadline = args.wait.map(|wait| Instant::now() + wait);
     let waiting = wait_until_current(
@@ -126,7 +108,7 @@ async fn rotation(args: RotationArgs) -> Result<RotationExitStatus, String> {
         RotationOutcome::Current(consumers) => (consumers, RotationExitStatus::Current),
         RotationOutcome::Stale(consumers) => (consumers, RotationExitStatus::Stale),
     };
-    print_consumers(&consumers, args.output)?;
+    print_consumers(&consumers, args.output.output)?;
     check_complete(&consumers)?;
     Ok(status)
 }

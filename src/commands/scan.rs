@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::process::run_command;
 use crate::cli::output::{print_result, write_structured};
-use crate::cli::{KubernetesArgs, OutputFormat, SelectorArgs, SidecarArgs};
+use crate::cli::{
+    ExemptNamespaceArgs, KubernetesArgs, OutputArgs, OutputFormat, SelectorArgs, SidecarArgs,
+};
 use crate::kubernetes::{ObjectApi, connect_for_long_calls};
 use crate::scan::{
     Finding, Progress, Rules, ScanError, ScanFinding, ScanStats, Scanner, Scope, Task, exempt,
@@ -35,26 +37,12 @@ pub struct ScanArgs {
     /// Scan all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// Output format.
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub output: OutputArgs,
     #[command(flatten)]
     pub sidecars: SidecarArgs,
-    /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "floe-secrets-webhook"
-    )]
-    pub exempt_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub exempt: ExemptNamespaceArgs,
     #[command(flatten)]
     pub selectors: SelectorArgs,
 }
@@ -93,17 +81,17 @@ async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
     };
     let rules = Rules {
         sidecars: args.sidecars.sidecar_containers,
-        exempt: exempt(args.exempt_namespaces),
+        exempt: exempt(args.exempt.exempt_namespaces),
         selected: args.selectors.namespace_selector,
         objects: args.selectors.object_selector,
     };
     let scanner = Scanner::new(ObjectApi::new(client), rules);
     let progress = Arc::new(Progress::default());
     let (findings, ended) = collect_findings(&scanner, scope, &progress).await;
-    print_findings(&findings, &progress, args.output)?;
+    print_findings(&findings, &progress, args.output.output)?;
     let objects = progress.stats().objects;
     ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
-    summarize(&progress, args.output)?;
+    summarize(&progress, args.output.output)?;
     Ok(if findings.is_empty() {
         ScanExitStatus::Clean
     } else {

@@ -9,6 +9,7 @@ mod options;
 
 use std::collections::BTreeMap;
 
+pub(crate) use self::checks::{MAX_PROFILE_NAME, MAX_TARGETS, is_profile_name};
 use self::draft::Draft;
 pub(crate) use self::options::{ConnectionKeys, PlanOptions};
 use super::adapter;

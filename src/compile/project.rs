@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::jinja;
 use super::manifest::{Diagnostics, FieldReader, SourceFile, is_product_name};
+use super::plan::is_profile_name;
 use crate::finding::Rule;
 use crate::yaml::Node;
 
@@ -13,9 +14,6 @@ use crate::yaml::Node;
 const SPEC_FILE: &str = "floe.yaml";
 
 const PROJECT_FILE: &str = "dbt_project.yml";
-
-/// Limit of a profile's or target's name, in bytes.
-pub(crate) const MAX_PROFILE_NAME: usize = 128;
 
 /// Names that files beside the manifest give.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -121,16 +119,6 @@ fn profile_name(project: &Node, reader: &mut FieldReader<'_>) -> Option<String> 
             None
         }
     }
-}
-
-/// Whether a text may be the name of a profile or a target.
-pub(crate) fn is_profile_name(text: &str) -> bool {
-    let inner =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b' ');
-    !text.is_empty()
-        && text.len() <= MAX_PROFILE_NAME
-        && text.bytes().all(inner)
-        && text.trim() == text
 }
 
 #[cfg(test)]

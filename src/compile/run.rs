@@ -12,7 +12,7 @@ use super::model::Manifest;
 use super::naming;
 use super::output::{self, PROFILE_PLUGIN};
 use super::plan::{self, Compiled, PlanFailure, PlanOptions};
-use super::project::{self, ProjectNames, is_profile_name};
+use super::project::{self, ProjectNames};
 use super::report;
 use super::request::{CompileExitStatus, CompileRequest, OutputForm};
 use super::secrets;
@@ -20,9 +20,6 @@ use crate::finding::Rule;
 
 /// Target of a profile for which none is named, as in floe.
 const DEFAULT_TARGET: &str = "dev";
-
-/// Limit of targets of one profile.
-pub(crate) const MAX_TARGETS: usize = 20;
 
 /// Writes the output to `out` or into a folder, and messages to `err`.
 pub(crate) fn compile(
@@ -101,15 +98,18 @@ fn check_request(request: &CompileRequest) -> Result<(), String> {
         .map(|target| ("--targets", target))
         .chain(request.profile.iter().map(|profile| ("--profile", profile)))
     {
-        if !is_profile_name(name) {
+        if !plan::is_profile_name(name) {
             return Err(format!(
                 "{flag}: a name has letters, digits, '_', '-', '.' and spaces, and at most {} characters",
-                project::MAX_PROFILE_NAME
+                plan::MAX_PROFILE_NAME
             ));
         }
     }
-    if request.targets.len() > MAX_TARGETS {
-        return Err(format!("--targets: more than {MAX_TARGETS} targets"));
+    if request.targets.len() > plan::MAX_TARGETS {
+        return Err(format!(
+            "--targets: more than {} targets",
+            plan::MAX_TARGETS
+        ));
     }
     if let Some(target) = &request.target
         && !request.targets.is_empty()

@@ -3,9 +3,12 @@
 use serde_json::{Map, Number, Value as Json};
 
 use super::error::{RenderError, RenderProblem};
-use super::stack::on_large_stack;
 use super::template::{Environment, Renderer};
+use crate::stack::on_large_stack;
 use crate::yaml::{Node, NodeValue, Position};
+
+/// Bytes of the renderer's stack: ten times what the deepest expression within the limits takes without optimization.
+pub(super) const STACK_BYTES: usize = 32 * 1024 * 1024;
 
 /// An output of a profile, as dbt gets it. It may have secrets, so it has no `Debug`.
 pub(crate) struct Rendered {
@@ -41,7 +44,7 @@ pub(crate) fn rendered(
     environment: &Environment,
 ) -> Result<Rendered, RenderError> {
     let render = || render_target(profiles, profile_name, target, environment);
-    on_large_stack(render).unwrap_or_else(|| {
+    on_large_stack(STACK_BYTES, render).unwrap_or_else(|| {
         Err(RenderError {
             path: String::new(),
             position: None,

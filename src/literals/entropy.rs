@@ -19,7 +19,7 @@ const MIN_CHANGES: usize = 40;
 /// Characters of one kind in a row: longer ones are words.
 const MAX_SAME: usize = 7;
 
-/// The same in texts of more than 40 characters, where chance makes longer ones.
+/// Limit in texts of more than 40 characters, where chance makes longer ones.
 const MAX_SAME_IN_LONG: usize = 12;
 
 /// Whether a text has random text, and the field is not one for digests and identifiers.

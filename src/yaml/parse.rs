@@ -3,6 +3,7 @@
 use super::error::{YamlError, YamlProblem};
 use super::limits::YamlLimits;
 use super::node::{Node, NodeValue, Position};
+use crate::stack::on_large_stack;
 
 /// Parses the one document of a text. An empty text is null.
 ///
@@ -15,7 +16,7 @@ pub(crate) fn parse(text: &str, limits: YamlLimits) -> Result<Node, YamlError> {
             problem: YamlProblem::TooLarge(limits.bytes),
         });
     }
-    on_large_stack(|| {
+    let parsed = on_large_stack(STACK_BYTES, || {
         let text = text.trim_start_matches('\u{feff}');
         let parsed: Result<Option<Node>, _> =
             serde_saphyr::from_str_with_options(text, options(limits));
@@ -24,26 +25,15 @@ pub(crate) fn parse(text: &str, limits: YamlLimits) -> Result<Node, YamlError> {
             position: Position { line: 1, column: 1 },
             value: NodeValue::Null,
         }))
-    })
-}
-
-/// Bytes of the parser's stack. A level of a document takes up to 40 KiB of it in builds without optimization.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
-
-/// Runs the parser on a thread whose stack holds all levels that [`YamlLimits`] allow, whatever the caller's is.
-fn on_large_stack(
-    parse: impl FnOnce() -> Result<Node, YamlError> + Send,
-) -> Result<Node, YamlError> {
-    let failed = || YamlError {
+    });
+    parsed.unwrap_or(Err(YamlError {
         position: None,
         problem: YamlProblem::NoThread,
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let parser = thread.spawn_scoped(scope, parse).map_err(|_| failed())?;
-        parser.join().unwrap_or_else(|_| Err(failed()))
-    })
+    }))
 }
+
+/// Bytes of the parser's stack, which holds all levels that [`YamlLimits`] allow. A level of a document takes up to 40 KiB of it in builds without optimization.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Options of the parser: the scalars of YAML 1.1. Duplicate keys are an error.
 fn options(limits: YamlLimits) -> serde_saphyr::Options {

@@ -18,8 +18,9 @@ use regex::Regex;
 
 /// Rooms of the service crate, lowest first; a room may use rooms of lower rows.
 const SERVICE: &[&[&str]] = &[
-    &["clock", "telemetry", "tls", "yaml"],
-    &["finding", "kubernetes"],
+    &["clock", "stack", "telemetry", "tls"],
+    &["kubernetes", "yaml"],
+    &["finding"],
     &["backend", "dbt", "literals", "server"],
     &["defaults"],
     &["admission"],

@@ -16,10 +16,10 @@ use crate::compile::model::Manifest;
 use crate::finding::{FileFinding, FindingSeverity, Place, Rule};
 
 /// Characters of a name of a profile or a target.
-pub(super) const MAX_PROFILE_NAME: usize = 253;
+pub(crate) const MAX_PROFILE_NAME: usize = 128;
 
 /// Targets of one profile. Each has a copy of the output.
-pub(super) const MAX_TARGETS: usize = 32;
+pub(crate) const MAX_TARGETS: usize = 20;
 
 /// Characters of a secret's name in `infisical.<name>`: the operator writes longer annotations with it.
 const MAX_INFISICAL_NAME: usize = 48;
@@ -48,7 +48,7 @@ pub(super) fn names(options: &PlanOptions, manifest: &Manifest) -> Vec<FileFindi
     };
     if !is_profile_name(&options.profile_name) {
         refuse(format!(
-            "the name of the profile is not usable: one line of 1 to {MAX_PROFILE_NAME} characters without braces. Set another one by --profile."
+            "the name of the profile is not usable: a name has letters, digits, '_', '-', '.' and spaces, and at most {MAX_PROFILE_NAME} characters. Set another one by --profile."
         ));
     }
     if options.targets.is_empty() || options.targets.len() > MAX_TARGETS {
@@ -61,7 +61,7 @@ pub(super) fn names(options: &PlanOptions, manifest: &Manifest) -> Vec<FileFindi
         || !options.targets.iter().all(|name| is_profile_name(name))
     {
         refuse(
-            "the targets have to be different names without braces. Correct --targets.".to_owned(),
+            "the targets have to be different names of letters, digits, '_', '-', '.' and spaces. Correct --targets.".to_owned(),
         );
     }
     if !options.targets.contains(&options.default_target) {
@@ -70,12 +70,14 @@ pub(super) fn names(options: &PlanOptions, manifest: &Manifest) -> Vec<FileFindi
     findings
 }
 
-fn is_profile_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.chars().count() <= MAX_PROFILE_NAME
-        && !name
-            .chars()
-            .any(|c| c.is_control() || matches!(c, '{' | '}'))
+/// Whether a text may be the name of a profile or a target.
+pub(crate) fn is_profile_name(text: &str) -> bool {
+    let inner =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b' ');
+    !text.is_empty()
+        && text.len() <= MAX_PROFILE_NAME
+        && text.bytes().all(inner)
+        && text.trim() == text
 }
 
 /// Refuses variables with two origins, and values that dbt reads as two types.

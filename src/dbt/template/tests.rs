@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::dbt::stack::on_large_stack;
+use crate::dbt::profile::STACK_BYTES;
+use crate::stack::on_large_stack;
 
 const RENDERINGS: &str = include_str!("../../../tests/testdata/dbt/renderings.jsonl");
 
@@ -149,7 +150,7 @@ fn deep_expressions_end(
         close.repeat(depth)
     );
     assert!(text.len() <= MAX_TEMPLATE);
-    let result = on_large_stack(|| render(&text)).unwrap();
+    let result = on_large_stack(STACK_BYTES, || render(&text)).unwrap();
     assert!(result.is_err() || !is_refused);
 }
 

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl)
+SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl hack/krew/kubectl_complete-floe_secrets)
 .PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
@@ -20,7 +20,7 @@ test:
 ## test-kubernetes-1.30: pods, workloads, controller and the chart's lifecycle on the oldest supported Kubernetes
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
-	hack/test.sh chart=admission_policy::,lifecycle::,pods::,rights:: controller workloads registration \
+	hack/test.sh chart=admission_policy::,client_certificate::,lifecycle::,pods::,rights:: controller workloads registration \
 	  admission reload_e2e inject_cluster sequences
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG)

@@ -62,11 +62,14 @@ main() {
   # shellcheck disable=SC2064 # the folder of now
   trap "rm -rf '$out'" EXIT
   render "$out"
+  local found reported
+  found=$(cat "$out/secrets.found")
+  reported=$(cat "$out/harmless.found")
   local row="%-30s %10s %10s\n"
   # shellcheck disable=SC2059 # the format is above
   {
     printf "$row" detector literals harmless
-    printf "$row" floe-secrets-webhook "$(cat "$out/secrets.found")" "$(cat "$out/harmless.found")"
+    printf "$row" floe-secrets-webhook "$found" "$reported"
     printf "$row" "gitleaks $GITLEAKS" "$(gitleaks_lines "$out/secrets.yaml")" "$(gitleaks_lines "$out/harmless.yaml")"
     printf "$row" "detect-secrets $DETECT_SECRETS" "$(detect_secrets_lines "$out/secrets.yaml")" \
       "$(detect_secrets_lines "$out/harmless.yaml")"

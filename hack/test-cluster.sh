@@ -42,6 +42,7 @@ in_network() { if [ "$TARGET" = node ]; then "$ROOT/hack/cluster/cluster.sh" exe
 run() { "$@" -- --ignored; }
 run_one() { in_network cargo test --locked --all-features --test cluster_replicas -- --ignored --nocapture "$1"; }
 
+named=$#
 [ $# -gt 0 ] || set -- cluster reload dbt replicas power-cut
 for tests; do
   if [ "$tests" = hostile ] && [ "$PROFILE" = dev ]; then
@@ -58,6 +59,8 @@ for tests; do
       if [ -z "${DBT_IMAGE:-}" ]; then
         if [ "$TARGET" = own ]; then
           echo "dbt: set DBT_IMAGE to an image that your cluster has; hack/dbt/image.sh builds it" >&2
+          # Left out only if it was not named.
+          [ "$named" -eq 0 ] && continue
           exit 1
         fi
         read -r DBT_IMAGE archive < <("$ROOT/hack/dbt/image.sh")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds a container image with dbt, its adapters for DuckDB and PostgreSQL, and a PostgreSQL server, from the Python
 # environment `dbt` of hack/tools/python. No registry and no container engine are needed.
-# usage: hack/dbt/image.sh    prints the image's name and the path of its archive; both depend on the content only
+# usage: hack/dbt/image.sh    prints the image's name and the path of its archive; both depend on the packages and the programs in it
 # DBT2_BIN is a program of dbt 2 that is added as /usr/local/bin/dbt2.
 set -euo pipefail
 
@@ -114,6 +114,7 @@ venv=$("$ROOT/hack/tools/python.sh" venv dbt)
 key=$({
   cat "$HERE/image.sh" "$ROOT/hack/cluster/mkimage.py"
   echo "$venv"
+  sha256sum "$(command -v git)" | cut -d" " -f1
   if [ -n "${DBT2_BIN:-}" ]; then sha256sum <"$DBT2_BIN"; fi
 } | sha256sum | cut -c1-12)
 name=localhost/floe-dbt:$key

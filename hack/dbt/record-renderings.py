@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Records what dbt makes of expressions in a profile, for tests of src/dbt.
 
-usage: PYTHON_OF_A_VENV hack/dbt/record-renderings.py > tests/testdata/dbt/renderings.jsonl
+usage: hack/adapters/test.sh update
 
-The venv has dbt-core 1.11. Each line is a JSON list: the text, the variables, and the value or the error's type.
+It prints to standard output, by the dbt-core 1.11 of the environment `adapters`. Each line is a JSON list: the text, the variables, and the value or the error's type.
 """
 
 import json

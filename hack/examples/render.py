@@ -65,6 +65,8 @@ def airflow_pod():
 
 
 def main():
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit("usage: render.sh [--check]")
     check = sys.argv[1:] == ["--check"]
     stale = []
     for name, make in (("dagster/run-job.json", dagster_job), ("airflow/task-pod.json", airflow_pod)):

@@ -2,6 +2,8 @@
 # Makes the virtual environments of Python programs that tests run, from pinned lists of packages into a cache.
 # See usage().
 set -euo pipefail
+# A failed command within $(…) fails, too.
+shopt -s inherit_errexit
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook}/tools
@@ -43,9 +45,11 @@ python_program() {
   command -v "$program" >/dev/null || die "$program is not on the PATH. Install Python 3.11 or newer, or set PYTHON"
   version=$("$program" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   case $version in
-    3.11 | 3.12 | 3.13) echo "$program" ;;
+    3.11 | 3.12 | 3.13) ;;
     *) die "$program is Python $version, and the packages need 3.11 to 3.13. Set PYTHON to another one" ;;
   esac
+  "$program" -c 'import ensurepip' 2>/dev/null || die "$program cannot make environments. Install python3-venv"
+  echo "$program"
 }
 
 # Sets REPLY to the folder of an environment. Its name has a hash of the list and of the Python version.
@@ -66,7 +70,9 @@ make_environment() { # make_environment NAME FOLDER
   usual=$(environments | awk -F'|' -v name="$name" '$1 == name { print $2 }')
   say "installing $(grep -c == "$HERE/python/$name.txt") packages of python/$name.txt: usually ${usual:-60} s on 2 cores"
   # Programs of an environment have its path in them, so it is made in place, and the marker comes last.
-  "$(python_program)" -m venv --clear "$folder/venv"
+  local program
+  program=$(python_program)
+  "$program" -m venv --clear "$folder/venv" >&2
   "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile \
     --requirement "$HERE/python/$name.txt" >&2 || {
     rm -rf "$folder/venv"
@@ -88,7 +94,7 @@ ensure() { # ensure NAME
       flock 9
     fi
     make_environment "$1" "$REPLY"
-  )
+  ) || exit 1
   echo "$REPLY/venv"
 }
 

@@ -204,7 +204,7 @@ fn dbt_job_runs_on_postgresql_and_a_missing_key_refuses_its_pod() {
         message.contains("has no key \"POSTGRES_PASSWORD\""),
         "{message}"
     );
-    ns.kubectl(&["delete", "job", "orders"], "");
+    ns.kubectl(&["delete", "job", "orders", "--cascade=foreground"], "");
 
     let host = start_postgresql(&ns);
     ns.secret("warehouse-credentials", &credentials(&host, ""));
@@ -212,7 +212,7 @@ fn dbt_job_runs_on_postgresql_and_a_missing_key_refuses_its_pod() {
         ns.apply_example("dbt-job", |text| with_program(&text, program));
         let (log, code) = ns.finished("orders");
         assert_dbt_succeeded(&log, code);
-        ns.kubectl(&["delete", "job", "orders"], "");
+        ns.kubectl(&["delete", "job", "orders", "--cascade=foreground"], "");
     }
     let query = format!(
         "PGPASSWORD=\"$POSTGRES_PASSWORD\" psql -h {host} -U loader -d postgres -tAc \
@@ -230,7 +230,7 @@ fn dbt_job_runs_on_postgresql_and_a_missing_key_refuses_its_pod() {
             "{log}"
         );
         assert_eq!(code, 2, "{log}");
-        ns.kubectl(&["delete", "job", "orders"], "");
+        ns.kubectl(&["delete", "job", "orders", "--cascade=foreground"], "");
     }
 }
 

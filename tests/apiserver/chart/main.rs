@@ -53,6 +53,7 @@ fn everything() -> Value {
         "commonLabels": {"example.com/owner": "platform"},
         "podLabels": {"example.com/pod": "a"}, "podAnnotations": {"example.com/pod": "a"},
         "controller": {"podLabels": {"example.com/pod": "b"}, "podAnnotations": {"example.com/pod": "b"}},
+        "secretNames": {"pattern": "{service}-{environment}-credentials", "mode": "deny"},
         "imagePullSecrets": [{"name": "registry"}],
         "image": {"digest": format!("sha256:{}", "0123456789abcdef".repeat(4))},
         "extraEnv": [{"name": "A", "value": "b"}], "extraVolumes": [{"name": "more", "emptyDir": {}}],

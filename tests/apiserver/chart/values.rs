@@ -168,6 +168,13 @@ fn value_out_of_range_is_rejected() {
         ("/tls/selfManaged/caGrace", json!("30"), "pattern"),
         ("/tls/clientCA/key", json!("../ca.crt"), "pattern"),
         ("/tls/secretName", json!("Tls"), "pattern"),
+        ("/secretNames/pattern", json!("A-b"), "pattern"),
+        ("/secretNames/pattern", json!("a".repeat(64)), "pattern"),
+        (
+            "/secretNames/mode",
+            json!("refuse"),
+            "one of 'warn', 'deny'",
+        ),
         ("/onUnavailable", json!("ignore"), "one of 'deny', 'admit'"),
         ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
         ("/sidecarContainers/0", json!("wait@"), "pattern"),

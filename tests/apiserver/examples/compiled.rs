@@ -7,13 +7,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::command_output::CommandOutput;
-use testbed::objects::yaml;
 use testbed::process::Folder;
 use testbed::tools::project_root;
 
 use crate::{Fixture, env_vars, names, secrets_of};
-
-const PREFIX: &str = "secrets.floe.dev/";
 
 /// Snowflake by the Secret of a connection.
 const CONNECTION: &str = "
@@ -53,90 +50,80 @@ fn compile(manifest: &Path, args: &[&str]) -> CommandOutput {
     CommandOutput::run(command, "")
 }
 
-/// Output of `compile` in a folder.
-struct Compiled {
-    folder: Folder,
-    /// Variables that the profile asks for.
-    variables: BTreeSet<String>,
-    /// Keys that each Secret has to have.
-    secrets: BTreeMap<String, BTreeSet<String>>,
+/// What `compile` has to write for plugins and arguments.
+struct Expected {
+    plugins: &'static str,
+    args: &'static [&'static str],
+    /// Keys of the Secret that is injected whole, and that Secret.
+    whole: Option<(&'static str, &'static [&'static str])>,
+    /// Each variable with its secret and key, as in `NAME<secret/key`, sorted.
+    entries: &'static [&'static str],
 }
 
-impl Compiled {
-    fn new(plugins: &str, args: &[&str]) -> Self {
-        let folder = Folder::new();
-        let manifest = format!(
-            "apiVersion: floe.dev/v1\nkind: Manifest\nmetadata: {{name: trial, version: 1.0.0, owner: a@example.com}}\nplugins:{plugins}"
-        );
-        let manifest = folder.write("manifest.yaml", manifest);
-        let out = folder.path().display().to_string();
-        compile(&manifest, &[&["--out", &out], args].concat()).expect_success();
-        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
-        let variables = env_vars(&read("profiles.yml"));
-        let annotations = yaml(&read("annotations.yaml")).remove(0);
-        let secrets = secrets_for(&annotations, &variables);
-        Self {
-            folder,
-            variables,
-            secrets,
-        }
+impl Expected {
+    /// Variables that the profile has to ask for.
+    fn variables(&self) -> BTreeSet<String> {
+        let entries: Vec<String> = self.entries.iter().map(ToString::to_string).collect();
+        let whole = self.whole.iter().flat_map(|(_, keys)| keys.iter());
+        let mut variables = names(&entries);
+        variables.extend(whole.map(ToString::to_string));
+        variables
     }
 
-    fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-}
-
-/// Secrets and keys that annotations refer to. Those of `env-from` have the profile's variables as keys.
-fn secrets_for(
-    annotations: &Value,
-    variables: &BTreeSet<String>,
-) -> BTreeMap<String, BTreeSet<String>> {
-    let mut secrets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (name, value) in annotations.as_object().expect("a map") {
-        let value = value.as_str().expect("text");
-        let items = value
-            .split([',', ' ', '\n'])
-            .filter(|item| !item.is_empty());
-        if name.strip_prefix(PREFIX) == Some("env-from") {
-            for item in items {
-                secrets
-                    .entry(item.to_owned())
-                    .or_default()
-                    .extend(variables.iter().cloned());
-            }
-            continue;
+    /// Namespace with exactly the Secrets and keys that are asked for.
+    async fn fixture(&self, stem: &str) -> Fixture {
+        let mut secrets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for entry in self.entries {
+            let (_, reference) = entry.split_once('<').expect("NAME<secret/key");
+            let (secret, key) = reference.split_once('/').expect("secret/key");
+            secrets.entry(secret).or_default().push(key);
         }
-        for item in items {
-            let (secret, key) = item.split_once('/').unwrap_or((item, "value"));
-            secrets
-                .entry(secret.to_owned())
-                .or_default()
-                .insert(key.to_owned());
+        if let Some((secret, keys)) = self.whole {
+            secrets.entry(secret).or_default().extend(keys);
         }
-    }
-    secrets
-}
-
-impl Fixture {
-    async fn with_secrets(stem: &str, compiled: &Compiled) -> Self {
-        let fixture = Self::new(stem).await;
-        for (name, keys) in &compiled.secrets {
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            fixture.secret(name, &keys).await;
+        let fixture = Fixture::new(stem).await;
+        for (secret, keys) in secrets {
+            fixture.secret(secret, &keys).await;
         }
         fixture
     }
 
-    /// Variables from secrets in a container.
-    fn variables_of(pod: &Value, compiled: &Compiled) -> BTreeSet<String> {
-        let (bulk, entries) = secrets_of(pod, "main");
-        let mut variables = names(&entries);
-        for source in bulk {
-            let name = source.strip_prefix("secret/").expect("a Secret");
-            variables.extend(compiled.secrets[name].iter().cloned());
-        }
-        variables
+    /// Compares what the pod's container got, each entry once.
+    fn assert_injected(&self, pod: &Value) {
+        let whole = self.whole.iter();
+        let sources: Vec<String> = whole
+            .map(|(secret, _)| format!("secret/{secret}"))
+            .collect();
+        let entries: Vec<String> = self.entries.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            secrets_of(pod, "main"),
+            (sources, entries),
+            "{:?}",
+            self.args
+        );
+    }
+}
+
+/// Output of `compile` in a folder.
+struct Compiled(Folder);
+
+impl Compiled {
+    fn new(expected: &Expected) -> Self {
+        let folder = Folder::new();
+        let manifest = format!(
+            "apiVersion: floe.dev/v1\nkind: Manifest\nmetadata: {{name: trial, version: 1.0.0, owner: a@example.com}}\nplugins:{}",
+            expected.plugins
+        );
+        let manifest = folder.write("manifest.yaml", manifest);
+        let out = folder.path().display().to_string();
+        compile(&manifest, &[&["--out", &out], expected.args].concat()).expect_success();
+        let profile = std::fs::read_to_string(folder.path().join("profiles.yml"));
+        assert_eq!(env_vars(&profile.expect("a profile")), expected.variables());
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
     }
 }
 
@@ -149,11 +136,10 @@ fn job() -> Value {
     })
 }
 
-async fn assert_round_trip(plugins: &str, args: &[&str]) {
-    let compiled = Compiled::new(plugins, args);
-    assert!(!compiled.variables.is_empty());
+async fn assert_round_trip(expected: &Expected) {
+    let compiled = Compiled::new(expected);
 
-    let fixture = Fixture::with_secrets("on-job", &compiled).await;
+    let fixture = expected.fixture("on-job").await;
     let patch = compiled.file("patch.yaml");
     let job = job().to_string();
     let patched = [
@@ -169,13 +155,9 @@ async fn assert_round_trip(plugins: &str, args: &[&str]) {
     let patched = fixture.kubectl_with(&patched, &job).await.stdout;
     fixture.kubectl_with(&["create", "-f", "-"], &patched).await;
     let pod = fixture.pod("job-name=trial").await;
-    assert_eq!(
-        Fixture::variables_of(&pod, &compiled),
-        compiled.variables,
-        "{args:?}"
-    );
+    expected.assert_injected(&pod);
 
-    let fixture = Fixture::with_secrets("on-namespace", &compiled).await;
+    let fixture = expected.fixture("on-namespace").await;
     let namespace = fixture.ns.name.clone();
     let patch = compiled.file("namespace.yaml");
     fixture
@@ -183,13 +165,9 @@ async fn assert_round_trip(plugins: &str, args: &[&str]) {
         .await;
     fixture.kubectl_with(&["create", "-f", "-"], &job).await;
     let pod = fixture.pod("job-name=trial").await;
-    assert_eq!(
-        Fixture::variables_of(&pod, &compiled),
-        compiled.variables,
-        "{args:?}"
-    );
+    expected.assert_injected(&pod);
 
-    let fixture = Fixture::with_secrets("on-account", &compiled).await;
+    let fixture = expected.fixture("on-account").await;
     let namespace = fixture.ns.name.clone();
     let label = "secrets.floe.dev/inject=enabled";
     fixture
@@ -201,46 +179,125 @@ async fn assert_round_trip(plugins: &str, args: &[&str]) {
         .await;
     fixture.kubectl_with(&["create", "-f", "-"], &job).await;
     let pod = fixture.pod("job-name=trial").await;
-    assert_eq!(
-        Fixture::variables_of(&pod, &compiled),
-        compiled.variables,
-        "{args:?}"
-    );
+    expected.assert_injected(&pod);
 }
 
 #[tokio::test]
 async fn connection_reaches_pods_from_each_place() {
-    assert_round_trip(CONNECTION, &[]).await;
+    assert_round_trip(&Expected {
+        plugins: CONNECTION,
+        args: &[],
+        whole: None,
+        entries: &[
+            "SNOWFLAKE_ACCOUNT<snowflake-credentials/SNOWFLAKE_ACCOUNT",
+            "SNOWFLAKE_PASSWORD<snowflake-credentials/SNOWFLAKE_PASSWORD",
+            "SNOWFLAKE_SCHEMA<snowflake-credentials/SNOWFLAKE_SCHEMA",
+            "SNOWFLAKE_USER<snowflake-credentials/SNOWFLAKE_USER",
+        ],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn masked_connection_reaches_pods_from_each_place() {
-    assert_round_trip(CONNECTION, &["--mask"]).await;
+    assert_round_trip(&Expected {
+        plugins: CONNECTION,
+        args: &["--mask"],
+        whole: None,
+        entries: &[
+            "DBT_ENV_SECRET_SNOWFLAKE_PASSWORD<snowflake-credentials/SNOWFLAKE_PASSWORD",
+            "SNOWFLAKE_ACCOUNT<snowflake-credentials/SNOWFLAKE_ACCOUNT",
+            "SNOWFLAKE_SCHEMA<snowflake-credentials/SNOWFLAKE_SCHEMA",
+            "SNOWFLAKE_USER<snowflake-credentials/SNOWFLAKE_USER",
+        ],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn connection_with_keys_by_field_reaches_pods_from_each_place() {
-    assert_round_trip(CONNECTION, &["--connection-keys", "field"]).await;
+    assert_round_trip(&Expected {
+        plugins: CONNECTION,
+        args: &["--connection-keys", "field"],
+        whole: None,
+        entries: &[
+            "SNOWFLAKE_ACCOUNT<snowflake-credentials/account",
+            "SNOWFLAKE_PASSWORD<snowflake-credentials/password",
+            "SNOWFLAKE_SCHEMA<snowflake-credentials/schema",
+            "SNOWFLAKE_USER<snowflake-credentials/user",
+        ],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn whole_connection_reaches_pods_from_each_place() {
-    assert_round_trip(CONNECTION, &["--env-from"]).await;
+    assert_round_trip(&Expected {
+        plugins: CONNECTION,
+        args: &["--env-from"],
+        whole: Some((
+            "snowflake-credentials",
+            &[
+                "SNOWFLAKE_ACCOUNT",
+                "SNOWFLAKE_PASSWORD",
+                "SNOWFLAKE_SCHEMA",
+                "SNOWFLAKE_USER",
+            ],
+        )),
+        entries: &[],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn references_reach_pods_from_each_place() {
-    assert_round_trip(REFERENCES, &[]).await;
+    assert_round_trip(&Expected {
+        plugins: REFERENCES,
+        args: &[],
+        whole: None,
+        entries: &[
+            "FLOE_SECRET_LAKE_EU_KEY_ID<lake.eu/key.id",
+            "FLOE_SECRET_LAKE_EU_SECRET_KEY<lake.eu/secret-key",
+            "FLOE_SECRET_PARTNER_API_TOKEN<partner-api/token",
+            "FLOE_SECRET_PROXY<proxy/value",
+        ],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn masked_references_reach_pods_from_each_place() {
-    assert_round_trip(REFERENCES, &["--mask"]).await;
+    assert_round_trip(&Expected {
+        plugins: REFERENCES,
+        args: &["--mask"],
+        whole: None,
+        entries: &[
+            "DBT_ENV_SECRET_LAKE_EU_KEY_ID<lake.eu/key.id",
+            "DBT_ENV_SECRET_LAKE_EU_SECRET_KEY<lake.eu/secret-key",
+            "DBT_ENV_SECRET_PARTNER_API_TOKEN<partner-api/token",
+            "DBT_ENV_SECRET_PROXY<proxy/value",
+        ],
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn numbers_and_booleans_reach_pods_from_each_place() {
-    assert_round_trip(TYPES, &[]).await;
+    assert_round_trip(&Expected {
+        plugins: TYPES,
+        args: &[],
+        whole: None,
+        entries: &[
+            "FLOE_SECRET_SETTINGS_AUTOCOMMIT<settings/autocommit",
+            "FLOE_SECRET_SETTINGS_IDLE<settings/idle",
+            "POSTGRES_DBNAME<warehouse/POSTGRES_DBNAME",
+            "POSTGRES_HOST<warehouse/POSTGRES_HOST",
+            "POSTGRES_PASSWORD<warehouse/POSTGRES_PASSWORD",
+            "POSTGRES_PORT<warehouse/POSTGRES_PORT",
+            "POSTGRES_USER<warehouse/POSTGRES_USER",
+        ],
+    })
+    .await;
 }
 
 #[test]

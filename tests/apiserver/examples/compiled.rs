@@ -50,7 +50,7 @@ fn compile(manifest: &Path, args: &[&str]) -> CommandOutput {
     CommandOutput::run(command, "")
 }
 
-/// What `compile` has to write for plugins and arguments.
+/// Entries that `compile` has to write for plugins and arguments.
 struct Expected {
     plugins: &'static str,
     args: &'static [&'static str],

@@ -44,7 +44,6 @@ pub struct SidecarArgs {
 }
 
 /// Namespaces that commands leave out, as the webhook does.
-#[cfg(feature = "cluster")]
 #[derive(Clone, Debug, Args)]
 pub struct ExemptNamespaceArgs {
     /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.

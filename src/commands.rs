@@ -12,6 +12,7 @@ mod explain;
 mod inject;
 mod lint;
 mod man;
+mod policy;
 #[cfg(feature = "cluster")]
 mod process;
 mod program;
@@ -43,6 +44,7 @@ use self::explain::ExplainArgs;
 use self::inject::InjectArgs;
 use self::lint::LintArgs;
 use self::man::ManArgs;
+use self::policy::AdmissionPolicyArgs;
 use self::program::{ConfigInUse, Invocation, ParseFailure};
 #[cfg(feature = "cluster")]
 use self::rotation::RotationArgs;
@@ -152,6 +154,9 @@ enum Command {
     /// Exit code 0: no pod runs with an older value; 1: some do, or may do; 2: not everything could be read.
     #[command(after_help = rotation::EXAMPLES)]
     Rotation(Box<RotationArgs>),
+    /// Print policies by which the API server injects secrets without the webhook.
+    #[command(after_help = policy::EXAMPLES)]
+    Policy(Box<AdmissionPolicyArgs>),
     /// Check the configuration file, show the effective settings, print the file's schema.
     #[command(after_help = config::EXAMPLES)]
     Config(Box<ConfigArgs>),
@@ -219,6 +224,7 @@ impl Cli {
             Command::Explain(args) => explain::run(*args),
             #[cfg(feature = "cluster")]
             Command::Rotation(args) => rotation::run(*args),
+            Command::Policy(args) => policy::run(&args),
             Command::Config(args) => {
                 let path = config.as_ref().map(|(path, _)| path.as_path());
                 config::run(&args, invocation, path)

@@ -13,6 +13,7 @@
 //! 7. [`cli`]: the command line that commands share. `config`: the configuration file.
 //! 8. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
 //! 9. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
+//!    `mutating_policy`: injection by the API server itself.
 //! 10. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
 //! 11. [`commands`]: one composition root for each subcommand.
 
@@ -35,11 +36,14 @@ pub mod doctor;
 #[cfg(feature = "cluster")]
 pub mod explain;
 mod finding;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod inject;
 #[cfg(feature = "cluster")]
 pub mod kubernetes;
 mod lint;
 mod literals;
+mod mutating_policy;
 #[cfg(feature = "cluster")]
 pub mod rotation;
 #[cfg(feature = "cluster")]

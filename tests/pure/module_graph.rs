@@ -26,7 +26,14 @@ const SERVICE: &[&[&str]] = &[
     &["admission"],
     &["cli", "config"],
     &["consumers", "scan"],
-    &["compile", "controller", "doctor", "inject", "rotation"],
+    &[
+        "compile",
+        "controller",
+        "doctor",
+        "inject",
+        "mutating_policy",
+        "rotation",
+    ],
     &["explain", "lint"],
     &["commands"],
 ];

@@ -105,3 +105,59 @@ fn only_names_of_the_table_are_shown_in_excerpts() {
     );
     assert!(!is_field_name("hunter2") && !is_field_name(""));
 }
+
+/// Cases of one adapter in hack/adapters/cases.py, with the fields that they share.
+fn cases_of(kind: &str) -> String {
+    let file = include_str!("../../../hack/adapters/cases.py");
+    let shared = format!("\n{} = ", kind.to_uppercase());
+    let shared = file.split_once(&shared).map_or("", |(_, rest)| rest);
+    let shared = shared.lines().next().unwrap_or_default();
+    let begin = format!("Case(\"{kind}\"");
+    let cases = file.split("Case(").skip(1);
+    let own = cases.filter(|case| format!("Case({case}").starts_with(&begin));
+    own.chain([shared]).collect::<String>().to_lowercase()
+}
+
+/// `make test-adapters` loads each method of the table by the real adapter.
+#[test]
+fn every_method_has_a_case_for_the_real_adapter() {
+    for adapter in ADAPTERS {
+        let cases = cases_of(adapter.kind);
+        let conditions = adapter.methods.iter().flat_map(|method| method.conditions);
+        for condition in conditions {
+            let needed = match condition {
+                // Without the ODBC library of the system, dbt does not load this method's credentials.
+                Condition::Is("method", ["http", "odbc"]) => {
+                    vec!["\"method\": \"http\"".to_owned()]
+                }
+                Condition::Is(field, values) => values
+                    .iter()
+                    .map(|value| format!("\"{field}\": \"{value}\""))
+                    .collect(),
+                Condition::Begins(field, values) => {
+                    // The values are forms of one method.
+                    let value = values.first().expect("a value");
+                    vec![format!("\"{field}\": \"{value}")]
+                }
+                Condition::Has(field) => vec![format!("\"{field}\": ")],
+                Condition::Lacks(_) => Vec::new(),
+            };
+            for text in needed {
+                let text = text.replace("\"true\"", "true");
+                assert!(
+                    cases.contains(&text),
+                    "{}: no case with {text}",
+                    adapter.kind
+                );
+            }
+        }
+        for (_, replacement) in adapter.replaced {
+            let name = replacement.rsplit('.').next().unwrap_or_default();
+            assert!(
+                cases.contains(name),
+                "{}: no case with {name}",
+                adapter.kind
+            );
+        }
+    }
+}

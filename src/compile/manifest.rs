@@ -76,15 +76,16 @@ pub(crate) fn read(
         .map(|(node, file)| Root::read(node, file, diagnostics));
     check_scope(&root, parent_root.as_ref(), files, diagnostics);
 
-    let documents = [
-        (Some(&manifest), Some(&files.manifest), Some(&root)),
-        (parent.as_ref(), files.parent.as_ref(), parent_root.as_ref()),
-    ];
-    for (node, file, root) in documents {
-        if let (Some(node), Some(file), Some(root)) = (node, file, root) {
-            literals::check(node, file, &root.custom_patterns, diagnostics);
-        }
-    }
+    let own = ReadDocument {
+        node: &manifest,
+        file: &files.manifest,
+        root: &root,
+    };
+    let inherited = parent.as_ref().zip(files.parent.as_ref());
+    let inherited = inherited
+        .zip(parent_root.as_ref())
+        .map(|((node, file), root)| ReadDocument { node, file, root });
+    let names_are_harmless = check_literals(&own, inherited.as_ref(), diagnostics);
 
     let selections = merge(root.selections, parent_root.map(|root| root.selections));
     if !selections.contains_key("compute") {
@@ -98,7 +99,37 @@ pub(crate) fn read(
     }
     let product_is_known = product.is_some();
     let product = product.map(str::to_owned).or(root.name);
-    build(selections, product, product_is_known, diagnostics)
+    let manifest = build(selections, product, product_is_known, diagnostics);
+    // Later messages have the names of Secrets.
+    manifest.filter(|_| names_are_harmless)
+}
+
+/// A file that is read.
+struct ReadDocument<'d> {
+    node: &'d Node,
+    file: &'d SourceFile,
+    root: &'d Root<'d>,
+}
+
+/// Reports literal secrets. The custom patterns of a parent also hold for the manifest that inherits from it. Returns
+/// whether names of Secrets are free of them.
+fn check_literals(
+    own: &ReadDocument<'_>,
+    inherited: Option<&ReadDocument<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let mut detector = |document: &ReadDocument<'_>| {
+        literals::detector(&document.root.custom_patterns, document.file, diagnostics)
+    };
+    let own_detector = detector(own);
+    let inherited = inherited.map(|document| (document, detector(document)));
+    let of_parent = inherited.iter().map(|(_, detector)| detector);
+    let detectors: Vec<_> = of_parent.chain([&own_detector]).collect();
+    let own_names = literals::check(own.node, own.file, &detectors, diagnostics);
+    let inherited_names = inherited.as_ref().is_none_or(|(document, detector)| {
+        literals::check(document.node, document.file, &[detector], diagnostics)
+    });
+    own_names && inherited_names
 }
 
 fn parse(file: &SourceFile, diagnostics: &mut Diagnostics) -> Option<Node> {

@@ -33,11 +33,12 @@ impl ConfigReader<'_> {
         let entries = node.entries().unwrap_or_default();
         entries
             .iter()
-            .map(|entry| reader.within(&entry.key, |reader| self.field(entry, reader)))
+            .filter_map(|entry| reader.within(&entry.key, |reader| self.field(entry, reader)))
             .collect()
     }
 
-    fn field(&mut self, entry: &Entry, reader: &mut FieldReader<'_>) -> ConfigField {
+    /// A field; `None` for a text reference in a config that dbt reads.
+    fn field(&mut self, entry: &Entry, reader: &mut FieldReader<'_>) -> Option<ConfigField> {
         if self.is_rendered && jinja::has_jinja(&entry.key) {
             reader.error(
                 Rule::Template,
@@ -45,7 +46,8 @@ impl ConfigReader<'_> {
                 "is a field whose name has Jinja, which dbt would run; write the name itself",
             );
         }
-        if entry.key.ends_with(TEXT_REFERENCE) && entry.node.text().is_some() {
+        let is_text_reference = entry.key.ends_with(TEXT_REFERENCE) && entry.node.text().is_some();
+        if is_text_reference {
             reader.warning(
                 Rule::ReferenceAsText,
                 entry.node.position,
@@ -55,13 +57,15 @@ impl ConfigReader<'_> {
                 ),
             );
         }
-        ConfigField {
+        let value = self.value(&entry.node, reader);
+        let is_left_out = is_text_reference && self.is_rendered;
+        (!is_left_out).then(|| ConfigField {
             name: entry.key.clone(),
-            value: self.value(&entry.node, reader),
+            value,
             place: reader
                 .file
                 .place(Some(entry.node.position), reader.path.to_string()),
-        }
+        })
     }
 
     fn value(&mut self, node: &Node, reader: &mut FieldReader<'_>) -> ConfigValue {

@@ -1,4 +1,4 @@
-//! Literal secrets in a manifest: every text outside of references goes through the detector.
+//! Literal secrets in a manifest: every text and every number goes through the detector.
 
 use std::str::FromStr;
 
@@ -11,24 +11,31 @@ use crate::finding::{FindingSeverity, Rule};
 use crate::literals::{self, CustomPattern, Detector};
 use crate::yaml::{Entry, Node, NodeValue, Position};
 
-/// Reports the literal secrets of a document. Lines with a mark are left out.
+/// Reports the literal secrets of a document, by the detectors of its file and of its parent. Lines with a mark are left
+/// out. Returns whether the names of Secrets and their keys are free of them, so that messages may have these names.
 pub(super) fn check(
     document: &Node,
     file: &SourceFile,
-    custom_patterns: &[PlacedPattern],
+    detectors: &[&Detector],
     diagnostics: &mut Diagnostics,
-) {
+) -> bool {
     let mut reader = FieldReader::new(file, diagnostics);
-    let detector = detector(custom_patterns, &mut reader);
     let mut search = Search {
-        detector: &detector,
+        detectors,
         reader: &mut reader,
+        names_are_harmless: true,
     };
     search.node("", None, document);
+    search.names_are_harmless
 }
 
-/// Detector with the custom patterns of the document. Patterns that cannot be used are reported.
-fn detector(custom_patterns: &[PlacedPattern], reader: &mut FieldReader<'_>) -> Detector {
+/// Detector with the custom patterns of a file. Patterns that cannot be used are reported.
+pub(super) fn detector(
+    custom_patterns: &[PlacedPattern],
+    file: &SourceFile,
+    diagnostics: &mut Diagnostics,
+) -> Detector {
+    let mut reader = FieldReader::new(file, diagnostics);
     let patterns: Vec<CustomPattern> = custom_patterns
         .iter()
         .map(|placed| placed.pattern.clone())
@@ -56,61 +63,95 @@ fn detector(custom_patterns: &[PlacedPattern], reader: &mut FieldReader<'_>) -> 
 }
 
 struct Search<'s, 'r> {
-    detector: &'s Detector,
+    detectors: &'s [&'s Detector],
     reader: &'s mut FieldReader<'r>,
+    names_are_harmless: bool,
 }
 
 impl Search<'_, '_> {
     fn node(&mut self, field: &str, key: Option<Position>, node: &Node) {
-        match &node.value {
-            NodeValue::Text(text) => self.text(field, key, text, node.position),
+        let number = match &node.value {
+            NodeValue::Text(text) => {
+                self.value(field, key, text, node.position);
+                return;
+            }
             NodeValue::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let length = self.reader.path.push_index(index);
                     self.node(field, key, item);
                     self.reader.path.truncate(length);
                 }
+                return;
             }
-            NodeValue::Map(entries) => entries.iter().for_each(|entry| self.entry(entry)),
-            _ => {}
-        }
+            NodeValue::Map(entries) => {
+                for entry in entries {
+                    self.entry(entry);
+                }
+                return;
+            }
+            NodeValue::Integer(number) => number.to_string(),
+            NodeValue::Unsigned(number) => number.to_string(),
+            NodeValue::Float(number) => number.to_string(),
+            NodeValue::Null | NodeValue::Bool(_) => return,
+        };
+        self.value(field, key, &number, node.position);
     }
 
     fn entry(&mut self, entry: &Entry) {
         let length = self.reader.path.push(&entry.key);
-        if let Some(found) = self.detector.detect("", &entry.key) {
-            self.report(&found.rule, found.severity, &[entry.key_position]);
-        }
+        self.value("", None, &entry.key, entry.key_position);
         let names_a_secret = (entry.key.ends_with("_secret_ref") || entry.key == "secretRef")
             && is_reference(&entry.node);
-        if !names_a_secret {
-            self.node(&entry.key, Some(entry.key_position), &entry.node);
+        match &entry.node.value {
+            _ if !names_a_secret => self.node(&entry.key, Some(entry.key_position), &entry.node),
+            NodeValue::Map(names) => {
+                for name in names {
+                    let length = self.reader.path.push(&name.key);
+                    self.name(name.key_position, &name.node);
+                    self.reader.path.truncate(length);
+                }
+            }
+            _ => self.name(entry.key_position, &entry.node),
         }
         self.reader.path.truncate(length);
     }
 
-    fn text(&mut self, field: &str, key: Option<Position>, text: &str, at: Position) {
-        if let Some(found) = self.detector.detect(field, text) {
-            let positions: Vec<Position> = key.into_iter().chain([at]).collect();
-            self.report(&found.rule, found.severity, &positions);
+    /// Name of a Secret, or of a key of it. Only its own form can show that a secret stands there.
+    fn name(&mut self, key: Position, node: &Node) {
+        let Some(text) = node.text() else { return };
+        let severity = self.value("", Some(key), text, node.position);
+        if severity == Some(FindingSeverity::Error) {
+            self.names_are_harmless = false;
         }
     }
 
-    fn report(&mut self, rule: &str, severity: FindingSeverity, positions: &[Position]) {
-        let file = self.reader.file;
-        let is_allowed = |at: &Position| literals::is_allowed(file.line(at.line));
-        let Some(at) = positions.last() else { return };
-        if positions.iter().any(is_allowed) {
-            return;
+    /// Severity of the finding about a value, if there is one.
+    fn value(
+        &mut self,
+        field: &str,
+        key: Option<Position>,
+        text: &str,
+        at: Position,
+    ) -> Option<FindingSeverity> {
+        let found = self
+            .detectors
+            .iter()
+            .filter_map(|detector| detector.detect(field, text))
+            .min_by_key(|found| found.severity)?;
+        let is_allowed = |at: Position| literals::is_allowed(self.reader.file.line(at.line));
+        if is_allowed(at) || key.is_some_and(is_allowed) {
+            return None;
         }
         self.reader.report(
             Rule::LiteralSecret,
-            severity,
-            *at,
+            found.severity,
+            at,
             format!(
-                "looks like a secret (rule {rule}); put it into a Secret and refer to it by {{secretRef: {{name: …, key: …}}}}, or mark the line with \"# pragma: allowlist secret\" if it is harmless"
+                "looks like a secret (rule {}); put it into a Secret and refer to it by {{secretRef: {{name: …, key: …}}}}, or mark the line with \"# pragma: allowlist secret\" if it is harmless",
+                found.rule
             ),
         );
+        Some(found.severity)
     }
 }
 

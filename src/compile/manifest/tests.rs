@@ -310,6 +310,115 @@ fn literal_secrets_are_found_unless_their_line_is_marked() {
 }
 
 #[test]
+fn numbers_are_searched_too() {
+    let body = |value: &str| {
+        compute("{port: 5432}")
+            + &format!(
+                "  catalog: {{type: polaris, config: {{password: [{value}], size: 83746501928}}}}\n"
+            )
+    };
+    for value in [
+        "83746501928",
+        "-83746501928",
+        "18446744073709551615",
+        "8374.5",
+    ] {
+        let messages = rejects(&body(value));
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(
+            messages[0].contains("catalog.config.password[0]: looks like a secret")
+                && !messages[0].contains("8374"),
+            "{messages:?}"
+        );
+    }
+}
+
+#[test]
+fn secrets_in_the_names_of_references_are_found_and_end_the_run() {
+    let token = "glpat-ab1cd2ef3gh4ij5kl6mn";
+    for (config, field) in [
+        (
+            format!("{{a: {{secretRef: {{name: {token}}}}}}}"),
+            "a.secretRef.name",
+        ),
+        (
+            "{a: {secretRef: {name: db, key: AKIAZ7QK4NXW2MPLVTRB}}}".to_owned(),
+            "a.secretRef.key",
+        ),
+        (format!("{{a_secret_ref: {token}}}"), "a_secret_ref"),
+    ] {
+        let body = format!("{HEAD}{}", compute(&config));
+        let (manifest, findings) = read_all(&body, None, None);
+        assert!(manifest.is_none());
+        let literals = findings
+            .iter()
+            .filter(|found| found.rule == Rule::LiteralSecret);
+        let places: Vec<&str> = literals.map(|found| &*found.place.field).collect();
+        assert_eq!(places, [format!("plugins.compute.config.{field}")]);
+        let text = format!("{findings:?}");
+        assert!(!text.contains(token) && !text.contains("AKIA"), "{text}");
+        let marked = body.trim_end().to_owned() + " # pragma: allowlist secret\n";
+        assert!(read_all(&marked, None, None).0.is_some(), "{marked}");
+    }
+}
+
+#[test]
+fn text_references_are_no_fields_of_the_profile() {
+    let config = "{a_secret_ref: db, b: {c_secret_ref: db}, d_secret_ref: {secretRef: {name: db}}}";
+    let body = compute(config) + &format!("  catalog: {{type: polaris, config: {config}}}\n");
+    let (manifest, _) = read_all(&format!("{HEAD}{body}"), None, None);
+    let plugins = manifest.unwrap().plugins;
+    let names = |category: &str| -> Vec<String> {
+        let fields = &plugins[category].config;
+        fields.iter().map(|field| field.name.clone()).collect()
+    };
+    assert_eq!(names("compute"), ["b", "d_secret_ref"]);
+    assert_eq!(names("catalog"), ["a_secret_ref", "b", "d_secret_ref"]);
+    assert!(field(&plugins["compute"].config, "b").value == ConfigValue::Map(Vec::new()));
+}
+
+#[test]
+fn custom_patterns_of_the_parent_hold_for_the_manifest() {
+    let patterns = |prefix: &str, severity: &str| {
+        format!(
+            "governance: {{secret_scanning: {{custom_patterns: [{{name: {prefix}, pattern: '{prefix}-[0-9]+', severity: {severity}}}]}}}}\n"
+        )
+    };
+    let parent = format!(
+        "{HEAD}scope: enterprise\n{}{}",
+        compute("{application_name: OWN-77}"),
+        patterns("ACME", "error")
+    );
+    let own = |severity: &str| {
+        format!(
+            "{HEAD}scope: domain\n{}{}",
+            compute("{application_name: ACME-77, role: OWN-77}"),
+            patterns("(OWN|ACME)", severity).replace("name: (OWN|ACME)", "name: OWN")
+        )
+    };
+    let (_, findings) = read_all(&own("warning"), Some(&parent), None);
+    let found: Vec<_> = findings
+        .iter()
+        .map(|found| (&*found.place.file, found.severity, &*found.place.field))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (
+                "m.yaml",
+                FindingSeverity::Error,
+                "plugins.compute.config.application_name"
+            ),
+            (
+                "m.yaml",
+                FindingSeverity::Warning,
+                "plugins.compute.config.role"
+            ),
+        ]
+    );
+}
+
+#[test]
 fn custom_patterns_find_with_their_severity() {
     let body = |severity: &str| {
         format!(

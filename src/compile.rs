@@ -73,6 +73,12 @@ mod tests {
                 plan::MAX_PROFILE_NAME,
             ),
             ("Targets", plan::MAX_TARGETS),
+            ("Bytes of a field's path below `config`", plan::MAX_PATH),
+            (
+                "Bytes of a field's name in `config` of compute",
+                plan::MAX_NAME,
+            ),
+            ("Bytes of a profile", profile::MAX_PROFILE_BYTES),
             ("Names of one kind in the summary", report::MAX_LISTED),
             ("Lines of one diff", check::MAX_DIFF_LINES),
             (

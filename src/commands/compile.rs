@@ -1,12 +1,13 @@
 //! `compile`: prints or writes a dbt profile and annotations for a floe manifest.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::SecretNameArgs;
+use crate::cli::output::{print_error, print_result};
 use crate::compile::plan::ConnectionKeys;
 use crate::compile::{self, CompileExitStatus, CompileRequest, OutputForm};
 
@@ -93,12 +94,10 @@ pub enum KeysArg {
 
 #[must_use]
 pub fn run(args: CompileArgs) -> ExitCode {
-    let mut out = io::stdout().lock();
     let Some(manifest) = args.manifest else {
-        // A reader that closes the pipe has read what it needs.
-        drop(out.write_all(compile::manifest_schema().as_bytes()));
-        return ExitCode::SUCCESS;
+        return print_schema();
     };
+    let mut out = io::stdout().lock();
     let request = CompileRequest {
         manifest,
         spec: args.spec,
@@ -127,4 +126,15 @@ pub fn run(args: CompileArgs) -> ExitCode {
         &mut io::stderr().lock(),
     );
     ExitCode::from(status as u8)
+}
+
+fn print_schema() -> ExitCode {
+    let schema = compile::manifest_schema();
+    match print_result(|out| out.write_all(schema.as_bytes())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            print_error(message);
+            ExitCode::from(CompileExitStatus::Unreadable as u8)
+        }
+    }
 }

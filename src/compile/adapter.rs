@@ -63,6 +63,11 @@ pub(crate) fn field_type(kind: &str, path: &str) -> FieldType {
     }
 }
 
+/// Whether a field is text and nothing else, so that dbt refuses a number in it.
+pub(crate) fn is_text_field(kind: &str, path: &str) -> bool {
+    adapter(kind).is_some_and(|adapter| adapter.is_text(path))
+}
+
 /// Whether `dbt debug` prints a field.
 pub(crate) fn is_printed(kind: &str, path: &str) -> bool {
     let path = pattern_of(path);

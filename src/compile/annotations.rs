@@ -1,6 +1,6 @@
 //! Annotations that make the demanded variables exist in a pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use injection::{InfisicalPath, PREFIX, SecretId, SecretSource};
 
@@ -11,13 +11,13 @@ pub(crate) fn annotations(
     demands: &[Demand],
     infisical: Option<&InfisicalPath>,
 ) -> BTreeMap<String, String> {
-    let mut bulk: Vec<String> = Vec::new();
-    let mut references: Vec<String> = Vec::new();
+    let mut bulk = UniqueList::default();
+    let mut references = UniqueList::default();
     let mut annotations = BTreeMap::new();
     for demand in demands {
         match demand.delivery {
-            Delivery::EnvFrom => push_new(&mut bulk, demand.reference.secret.to_string()),
-            Delivery::Reference => push_new(&mut references, demand.reference.to_string()),
+            Delivery::EnvFrom | Delivery::Whole => bulk.push(demand.reference.secret.to_string()),
+            Delivery::Reference => references.push(demand.reference.to_string()),
             Delivery::Alias => {
                 annotations.insert(format!("{PREFIX}env.{}", demand.variable), aliased(demand));
             }
@@ -26,7 +26,7 @@ pub(crate) fn annotations(
             annotations.insert(key, value);
         }
     }
-    for (key, items) in [("env-from", bulk), ("refs", references)] {
+    for (key, items) in [("env-from", bulk.items), ("refs", references.items)] {
         if !items.is_empty() {
             annotations.insert(format!("{PREFIX}{key}"), items.join(", "));
         }
@@ -51,8 +51,17 @@ fn infisical_path(secret: &SecretId, path: Option<&InfisicalPath>) -> Option<(St
     ))
 }
 
-fn push_new(list: &mut Vec<String>, item: String) {
-    if !list.contains(&item) {
-        list.push(item);
+/// Items in the order in which each came first.
+#[derive(Default)]
+struct UniqueList {
+    items: Vec<String>,
+    known: BTreeSet<String>,
+}
+
+impl UniqueList {
+    fn push(&mut self, item: String) {
+        if self.known.insert(item.clone()) {
+            self.items.push(item);
+        }
     }
 }

@@ -36,19 +36,21 @@ pub(crate) enum FileState {
 /// # Errors
 /// The problem, to follow the file's name.
 pub(crate) fn compare(path: &Path, name: &str, expected: &str) -> Result<FileState, String> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
+    let cannot = |error| format!("cannot be read: {error}");
+    // The kind is checked first, because opening a pipe waits for its writer.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err("is not a regular file; remove it".to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(FileState::Missing);
         }
-        Err(error) => return Err(format!("cannot be read: {error}")),
-    };
+        Err(error) => return Err(cannot(error)),
+    }
+    let file = std::fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     let most = MAX_DIFF_BYTES.max(expected.len());
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    if let Err(error) = file.take(limit).read_to_end(&mut bytes) {
-        return Err(format!("cannot be read: {error}"));
-    }
+    file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes == expected.as_bytes() {
         return Ok(FileState::Current);
     }
@@ -143,5 +145,15 @@ mod tests {
         std::fs::write(&path, "x".repeat(MAX_DIFF_BYTES + 1)).unwrap();
         assert_eq!(compare(&path, "f", "a\n"), Ok(FileState::Stale(None)));
         assert!(compare(folder.path(), "f", "a\n").is_err());
+    }
+
+    #[test]
+    fn pipe_is_refused_without_waiting_for_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let compared = crate::compile::files::in_time(move || compare(&path, "f", "a\n"));
+        assert!(compared.unwrap_err().contains("not a regular file"));
     }
 }

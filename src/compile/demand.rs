@@ -30,6 +30,8 @@ pub(crate) enum Delivery {
     Alias,
     /// `env-from`: the variable is named after the key.
     EnvFrom,
+    /// `env-from` of a secret whose keys are not known. Variable and key are stand-ins.
+    Whole,
 }
 
 /// A variable that an author reads by `env_var` or by a reference of source `env`. Nothing is injected for it.

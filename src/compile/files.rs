@@ -48,6 +48,15 @@ fn has_text(path: &Path, text: &str) -> bool {
         && fs::read(path).is_ok_and(|found| found == text.as_bytes())
 }
 
+/// Result of work that must not wait for another process.
+#[cfg(test)]
+pub(super) fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(work())));
+    let deadline = std::time::Duration::from_secs(30);
+    receiver.recv_timeout(deadline).expect("the work ends")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

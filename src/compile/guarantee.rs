@@ -5,6 +5,7 @@
 //! and the planner of the webhook. A mismatch is a bug of this program.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use injection::{
@@ -15,15 +16,15 @@ use serde_json::{Value, json};
 
 use super::adapter::FieldType;
 use super::demand::{Delivery, Demand, Elsewhere};
-use super::profile::ProfileNames;
+use super::profile::{MAX_PROFILE_BYTES, ProfileNames};
 use crate::dbt::{self, Environment, Rendered};
 use crate::yaml::{self, YamlLimits};
 
-/// Limits of the written profile: it repeats the output for each target.
+/// Limits of the written profile, in which every value has a byte at least.
 const PROFILE_LIMITS: YamlLimits = YamlLimits {
-    bytes: 256 * 1024 * 1024,
+    bytes: MAX_PROFILE_BYTES,
     depth: 70,
-    nodes: 4_000_000,
+    nodes: MAX_PROFILE_BYTES,
     aliases: 0,
 };
 
@@ -50,8 +51,10 @@ pub(super) fn check_profile(
     let values = Arc::new(sample_values(demands, elsewhere));
     let read = Arc::clone(&values);
     let environment: Environment = Arc::new(move |name: &str| read.get(name).cloned());
-    let targets = names.targets.iter().map(|target| Some(target.as_str()));
-    for target in targets.chain([None]) {
+    let others = names.targets.iter().map(String::as_str);
+    let others = others.filter(|target| *target != names.default_target);
+    // dbt selects the default target without a name.
+    for target in others.map(Some).chain([None]) {
         let rendered = dbt::rendered(&profiles, names.profile, target, &environment)
             .map_err(|error| format!("dbt would refuse the profile: {error}"))?;
         if rendered.target != target.unwrap_or(names.default_target) {
@@ -121,10 +124,8 @@ fn check_rendered(
             "the profile reads {name} in {path}, which nothing demands"
         ));
     }
-    if let Some(name) = by_author
-        .iter()
-        .find(|name| !read.iter().any(|(_, read)| read == *name))
-    {
+    let names: BTreeSet<&str> = read.iter().map(|(_, name)| *name).collect();
+    if let Some(name) = by_author.difference(&names).next() {
         return Err(format!(
             "the profile does not read {name}, which its author wrote"
         ));
@@ -138,14 +139,13 @@ fn check_values(
     values: &BTreeMap<String, String>,
     demands: &[Demand],
 ) -> Result<(), String> {
-    let mut leaves = Vec::new();
-    let output = format!("outputs.{}", rendered.target);
-    collect(&rendered.value, output.clone(), &mut leaves);
     // A name with a dot in it may give two values the same path.
-    let mut by_path: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-    for (path, value) in leaves {
-        by_path.entry(path).or_default().push(value);
-    }
+    let demanded = demands.iter().map(|demand| (&*demand.field, Vec::new()));
+    let mut fields = DemandedFields {
+        path: String::new(),
+        values: demanded.collect(),
+    };
+    fields.collect(&rendered.value);
     for demand in demands {
         let sample = values
             .get(demand.variable.as_str())
@@ -157,7 +157,7 @@ fn check_values(
             FieldType::Boolean => json!(true),
             FieldType::Native => json!({"value": demand.variable.as_str()}),
         };
-        let found = by_path.get(&format!("{output}.{}", demand.field));
+        let found = fields.values.get(&*demand.field);
         if found.is_none_or(|values| !values.contains(&&expected)) {
             return Err(format!(
                 "dbt reads another value than that of {} in {}",
@@ -168,22 +168,39 @@ fn check_values(
     Ok(())
 }
 
-/// Every value below an output, by its path.
-fn collect<'v>(value: &'v Value, path: String, leaves: &mut Vec<(String, &'v Value)>) {
-    match value {
-        Value::Object(map) => {
-            for (name, value) in map {
-                collect(value, format!("{path}.{name}"), leaves);
+/// Values of the fields with a demand, by their paths below an output.
+struct DemandedFields<'d, 'v> {
+    /// Path of the value that is looked at, with a dot before it.
+    path: String,
+    values: BTreeMap<&'d str, Vec<&'v Value>>,
+}
+
+impl<'v> DemandedFields<'_, 'v> {
+    fn collect(&mut self, value: &'v Value) {
+        let length = self.path.len();
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    self.path.push('.');
+                    self.path.push_str(name);
+                    self.collect(value);
+                    self.path.truncate(length);
+                }
             }
-        }
-        Value::Array(items) => {
-            for (index, value) in items.iter().enumerate() {
-                collect(value, format!("{path}[{index}]"), leaves);
+            Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    let _ = write!(self.path, "[{index}]");
+                    self.collect(value);
+                    self.path.truncate(length);
+                }
             }
+            _ => {}
         }
-        _ => {}
+        let path = self.path.strip_prefix('.');
+        if let Some(values) = path.and_then(|path| self.values.get_mut(path)) {
+            values.push(value);
+        }
     }
-    leaves.push((path, value));
 }
 
 /// Checks that the annotations inject the demanded variables and no others.
@@ -310,7 +327,8 @@ fn planned(request: &InjectionRequest, demands: &[Demand]) -> Result<InjectionPl
 /// Keys that are demanded from a secret that is injected whole.
 fn bulk_keys(secret: &str, demands: &[Demand]) -> BTreeSet<String> {
     let of_secret = |demand: &&Demand| {
-        demand.delivery == Delivery::EnvFrom && demand.reference.secret.to_string() == secret
+        matches!(demand.delivery, Delivery::EnvFrom | Delivery::Whole)
+            && demand.reference.secret.to_string() == secret
     };
     let keys = demands
         .iter()

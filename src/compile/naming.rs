@@ -7,10 +7,13 @@ use crate::finding::{FileFinding, FindingSeverity, Rule};
 use injection::NameConvention;
 
 /// Findings about secrets whose names do not follow the convention, one for each secret at its first place.
-pub(crate) fn violations(demands: &[Demand], convention: &NameConvention) -> Vec<FileFinding> {
+pub(crate) fn violations<'d>(
+    demands: impl IntoIterator<Item = &'d Demand>,
+    convention: &NameConvention,
+) -> Vec<FileFinding> {
     let mut seen = BTreeSet::new();
     demands
-        .iter()
+        .into_iter()
         .filter(|demand| !convention.matches(demand.reference.secret.name.as_str()))
         .filter(|demand| seen.insert(&demand.reference.secret))
         .map(|demand| FileFinding {

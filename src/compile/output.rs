@@ -60,26 +60,27 @@ pub(crate) fn render(form: OutputForm, compiled: &Compiled, set: &AnnotationSet)
 pub(crate) fn set_of<'c>(compiled: &'c Compiled, plugin: Option<&str>) -> &'c AnnotationSet {
     static EMPTY: AnnotationSet = AnnotationSet::new();
     match plugin {
-        Some(plugin) if plugin != PROFILE_PLUGIN => compiled.plugins.get(plugin).unwrap_or(&EMPTY),
+        Some(plugin) if plugin != PROFILE_PLUGIN => compiled
+            .plugins
+            .get(plugin)
+            .map_or(&EMPTY, |output| &output.annotations),
         _ => &compiled.annotations,
     }
 }
 
-/// Files of a run into a folder, by name. Without `plugin`, all of them.
-pub(crate) fn files(compiled: &Compiled, plugin: Option<&str>) -> BTreeMap<String, String> {
+/// Files of a run into a folder, by name: those of the profile's plugin, and with `others` of all plugins.
+pub(crate) fn files(compiled: &Compiled, others: bool) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    if plugin.is_none_or(|plugin| plugin == PROFILE_PLUGIN) {
-        files.insert(PROFILE_FILE.to_owned(), compiled.profile.clone());
-    }
-    let set = set_of(compiled, plugin);
+    files.insert(PROFILE_FILE.to_owned(), compiled.profile.clone());
     for (form, name) in ANNOTATION_FILES {
-        files.insert(name.to_owned(), render(form, compiled, set));
+        let text = render(form, compiled, &compiled.annotations);
+        files.insert(name.to_owned(), text);
     }
-    if plugin.is_none() {
-        for (category, set) in &compiled.plugins {
-            let text = render(OutputForm::Annotations, compiled, set);
-            files.insert(plugin_file(category), text);
-        }
+    let plugins = compiled.plugins.iter();
+    let injected = plugins.filter(|(_, output)| others && !output.annotations.is_empty());
+    for (category, output) in injected {
+        let text = render(OutputForm::Annotations, compiled, &output.annotations);
+        files.insert(plugin_file(category), text);
     }
     files
 }

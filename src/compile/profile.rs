@@ -26,6 +26,9 @@ pub(crate) enum ProfileValue {
     Map(Vec<(String, ProfileValue)>),
 }
 
+/// Limit of the file in bytes. It has the output once for each target.
+pub(crate) const MAX_PROFILE_BYTES: usize = 1024 * 1024;
+
 /// First lines of the file.
 const HEADER: &str = "\
 # Written by floe-secrets-webhook compile from a floe manifest. Change the manifest, and compile it again.
@@ -39,12 +42,12 @@ pub(crate) struct ProfileNames<'a> {
     pub default_target: &'a str,
 }
 
-/// Renders the profile, with the same output for every target.
+/// Renders the profile, with the same output for every target; `None` beyond the limit.
 pub(crate) fn profile(
     names: &ProfileNames<'_>,
     output: &[(String, ProfileValue)],
     demands: &[Demand],
-) -> String {
+) -> Option<String> {
     let mut writer = Writer {
         yaml: HEADER.to_owned(),
         demands,
@@ -60,7 +63,7 @@ pub(crate) fn profile(
         writer.yaml.push('\n');
         writer.map(3, output);
     }
-    writer.yaml
+    (!writer.is_full()).then_some(writer.yaml)
 }
 
 struct Writer<'a> {
@@ -69,6 +72,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Whether the limit is exceeded. Nothing that is written then is used.
+    fn is_full(&self) -> bool {
+        self.yaml.len() > MAX_PROFILE_BYTES
+    }
+
     fn indent(&mut self, level: usize) {
         self.yaml.extend(std::iter::repeat_n("  ", level));
     }
@@ -87,6 +95,9 @@ impl Writer<'_> {
 
     fn map(&mut self, level: usize, entries: &[(String, ProfileValue)]) {
         for (name, value) in entries {
+            if self.is_full() {
+                return;
+            }
             self.key(level, name);
             self.value(level, value);
         }
@@ -102,6 +113,9 @@ impl Writer<'_> {
             ProfileValue::List(items) if !items.is_empty() => {
                 self.yaml.push('\n');
                 for item in items {
+                    if self.is_full() {
+                        return;
+                    }
                     self.indent(level + 1);
                     self.yaml.push('-');
                     self.value(level + 1, item);

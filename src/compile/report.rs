@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write;
 
+use super::demand::{Delivery, Demand, Elsewhere};
 use super::manifest::Diagnostics;
 use super::plan::Compiled;
 use crate::finding::{FileFinding, FindingSeverity};
@@ -44,24 +45,40 @@ fn finding_text(finding: &FileFinding) -> String {
 /// Writes what was compiled: the profile, the annotations, and the variables that must come from elsewhere.
 pub(super) fn summary(profile: &str, from: &str, compiled: &Compiled, err: &mut dyn Write) {
     line(err, format_args!("profile {profile:?} ({from})"));
-    let variables = compiled
-        .demands
-        .iter()
-        .map(|demand| format!("{} (secret {})", demand.variable, demand.reference));
-    names("variables", variables, err);
+    names("variables", compiled.demands.iter().map(demanded), err);
     names("annotations", compiled.annotations.keys(), err);
-    for (category, set) in &compiled.plugins {
-        names(&format!("annotations of {category}"), set.keys(), err);
+    for (category, output) in &compiled.plugins {
+        let variables = output.demands.iter().map(demanded);
+        names(&format!("variables of {category}"), variables, err);
+        let annotations = output.annotations.keys();
+        names(&format!("annotations of {category}"), annotations, err);
     }
-    let elsewhere = compiled.elsewhere.iter().map(|variable| {
-        let default = if variable.default {
-            ", has a default"
-        } else {
-            ""
-        };
-        format!("{} ({}{default})", variable.variable, variable.place)
-    });
-    names("variables that must come from elsewhere", elsewhere, err);
+    let of_plugins = compiled
+        .plugins
+        .values()
+        .flat_map(|output| &output.elsewhere);
+    let elsewhere: Vec<_> = compiled.elsewhere.iter().chain(of_plugins).collect();
+    names(
+        "variables that must come from elsewhere",
+        elsewhere.into_iter().map(from_elsewhere),
+        err,
+    );
+}
+
+fn demanded(demand: &Demand) -> String {
+    match demand.delivery {
+        Delivery::Whole => format!("all keys of secret {}", demand.reference.secret),
+        _ => format!("{} (secret {})", demand.variable, demand.reference),
+    }
+}
+
+fn from_elsewhere(variable: &Elsewhere) -> String {
+    let default = if variable.default {
+        ", has a default"
+    } else {
+        ""
+    };
+    format!("{} ({}{default})", variable.variable, variable.place)
 }
 
 fn names<T: fmt::Display>(

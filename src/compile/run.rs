@@ -11,7 +11,7 @@ use super::manifest::{self, Diagnostics, ManifestFiles, SourceFile, shown_path};
 use super::model::Manifest;
 use super::naming;
 use super::output::{self, PROFILE_PLUGIN};
-use super::plan::{self, Compiled, PlanFailure, PlanOptions};
+use super::plan::{self, Compiled, ConnectionKeys, PlanFailure, PlanOptions};
 use super::project::{self, ProjectNames};
 use super::report;
 use super::request::{CompileExitStatus, CompileRequest, OutputForm};
@@ -84,9 +84,10 @@ fn check_secrets(
     files: &ManifestFiles,
     diagnostics: &mut Diagnostics,
 ) {
-    secrets::check(&request.secrets, &compiled.demands, files, diagnostics);
+    let demands = compiled.all_demands();
+    secrets::check(&request.secrets, &demands, files, diagnostics);
     if let Some(convention) = &request.secret_names {
-        let violations = naming::violations(&compiled.demands, convention);
+        let violations = naming::violations(demands, convention);
         diagnostics.extend(files.with_excerpts(violations));
     }
 }
@@ -121,6 +122,18 @@ fn check_request(request: &CompileRequest) -> Result<(), String> {
     if request.form == Some(OutputForm::Profile) && plugin != PROFILE_PLUGIN {
         return Err(
             "-o profile: only the compute plugin has a profile; remove --plugin".to_owned(),
+        );
+    }
+    if request.out.is_some() && plugin != PROFILE_PLUGIN {
+        return Err(format!(
+            "--out: the files there are those of the compute plugin; remove --plugin, and {} has the annotations of this one",
+            output::plugin_file(plugin)
+        ));
+    }
+    if request.env_from && request.connection_keys == ConnectionKeys::Field {
+        return Err(
+            "--env-from: the keys of the Secret are the names of the variables then; remove --connection-keys field"
+                .to_owned(),
         );
     }
     Ok(())
@@ -219,7 +232,7 @@ fn emit(
 ) -> CompileExitStatus {
     let plugin = request.plugin.as_deref();
     if let Some(folder) = &request.out {
-        let files = output::files(compiled, plugin);
+        let files = output::files(compiled, plugin.is_none());
         let leftover = leftover_files(folder, plugin, &files);
         return if request.check {
             check_files(folder, &files, &leftover, out, err)

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use injection::{KeyChoice, SecretKey, SecretSource};
 
-use super::demand::Demand;
+use super::demand::{Delivery, Demand};
 use super::manifest::{Diagnostics, ManifestFiles, shown_path, unreadable};
 use crate::finding::{FileFinding, FindingSeverity, Rule};
 use crate::yaml::{self, Node, Position, YamlLimits};
@@ -27,10 +27,10 @@ pub(crate) const LIMITS: YamlLimits = YamlLimits {
 /// Key names by the Secret's name, whatever its namespace.
 type SecretKeys = BTreeMap<String, BTreeSet<String>>;
 
-/// Reports demands for Kubernetes Secrets that are not in the files. Without `paths` nothing is checked.
+/// Reports demands of all plugins for Kubernetes Secrets that are not in the files. Without `paths` nothing is checked.
 pub(super) fn check(
     paths: &[PathBuf],
-    demands: &[Demand],
+    demands: &[&Demand],
     files: &ManifestFiles,
     diagnostics: &mut Diagnostics,
 ) {
@@ -68,6 +68,7 @@ fn missing(demand: &Demand, known: &SecretKeys) -> Option<FileFinding> {
             "secret {:?} is not in the files of --secrets. Create it, or correct the reference.",
             name.as_str()
         ),
+        Some(_) if demand.delivery == Delivery::Whole => return None,
         Some(keys) if !keys.contains(key.as_str()) => format!(
             "secret {:?} has no key {:?} in the files of --secrets, and {} needs it. Add the key, or correct the reference.",
             name.as_str(),
@@ -93,13 +94,8 @@ fn expand(paths: &[PathBuf], diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
             files.push(path.clone());
             continue;
         }
-        match fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
-            Ok(entries) => {
-                let mut found: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
-                found.retain(|file| has_manifest_extension(file) && !file.is_dir());
-                found.sort();
-                files.extend(found);
-            }
+        match entries(path) {
+            Ok(found) => files.extend(found),
             Err(error) => {
                 let message = format!("cannot be read: {error}");
                 diagnostics.add(unreadable(&shown_path(path), None, message));
@@ -108,6 +104,24 @@ fn expand(paths: &[PathBuf], diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
     }
     limit_files(&mut files, diagnostics);
     files
+}
+
+/// Files of a folder, one more than allowed at most. Pipes are left out: one without a writer would be waited for.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // A file that cannot be read is reported later.
+        let is_other = || fs::metadata(&path).is_ok_and(|found| !found.is_file());
+        if has_manifest_extension(&path) && !is_other() {
+            found.push(path);
+        }
+        if found.len() > MAX_SECRET_FILES {
+            break;
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Cuts the list of files at its limit.
@@ -195,6 +209,7 @@ fn add_object(node: &Node, known: &mut SecretKeys) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::files::in_time;
 
     #[test]
     fn keys_are_read_from_documents_and_lists() {
@@ -248,5 +263,37 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("hunter2"));
+    }
+
+    #[test]
+    fn pipes_of_a_folder_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(folder.path().join("pipe.yaml"))
+            .status();
+        assert!(made.unwrap().success());
+        let secret = "kind: Secret\nmetadata: {name: db}\n";
+        fs::write(folder.path().join("s.yaml"), secret).unwrap();
+        fs::write(folder.path().join("s.txt"), "").unwrap();
+        fs::create_dir(folder.path().join("d.yaml")).unwrap();
+        let path = folder.path().to_owned();
+        let keys = in_time(move || {
+            let mut known = SecretKeys::new();
+            for file in expand(&[path], &mut Diagnostics::default()) {
+                read_file(&file, &mut known).unwrap();
+            }
+            known
+        });
+        assert_eq!(keys.keys().collect::<Vec<_>>(), ["db"]);
+    }
+
+    #[test]
+    fn folder_is_read_up_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..MAX_SECRET_FILES + 10 {
+            fs::write(folder.path().join(format!("{number}.yaml")), "").unwrap();
+        }
+        let found = entries(folder.path()).unwrap();
+        assert_eq!(found.len(), MAX_SECRET_FILES + 1);
     }
 }

@@ -51,6 +51,29 @@ pub(crate) enum Condition {
     Lacks(&'static str),
 }
 
+/// Plain fields that are lists or maps, or may be more than text.
+const NOT_TEXT: &[&str] = &[
+    "client_tags",
+    "connection_parameters",
+    "credential_kwargs",
+    "custom_settings",
+    "db_groups",
+    "extensions",
+    "http_headers",
+    "http_scheme",
+    "lf_tags_database",
+    "module_paths",
+    "mutual_authentication",
+    "oauth_scopes",
+    "roles",
+    "scopes",
+    "secrets",
+    "seed_s3_upload_args",
+    "server_side_parameters",
+    "session_properties",
+    "tcp_keepalive",
+];
+
 impl Adapter {
     /// Name of a field in this table.
     pub(crate) fn canonical<'a>(&self, name: &'a str) -> &'a str {
@@ -58,6 +81,18 @@ impl Adapter {
             .iter()
             .find(|(alias, _)| *alias == name)
             .map_or(name, |(_, canonical)| *canonical)
+    }
+
+    /// Whether a field is text and nothing else. Fields of maps are not known to be.
+    pub(super) fn is_text(&self, path: &str) -> bool {
+        let path = self.canonical(path);
+        let of_methods = self.methods.iter().flat_map(|method| method.required);
+        let mut known = self.required.iter().chain(self.plain).chain(of_methods);
+        known.any(|field| *field == path)
+            && !path.contains(['.', '['])
+            && ![self.numbers, self.booleans, NOT_TEXT]
+                .iter()
+                .any(|other| other.contains(&path))
     }
 
     /// Every path of the row.

@@ -69,7 +69,7 @@ fn check(
         targets: &targets,
         default_target: "dev",
     };
-    let text = mutate_profile(profile(&names, &output(&demands), &demands));
+    let text = mutate_profile(profile(&names, &output(&demands), &demands).unwrap());
     let mut set = annotations(&demands, None);
     mutate_annotations(&mut set);
     check_profile(&names, &text, &set, &demands, &[])
@@ -167,7 +167,7 @@ fn mutated_demand_is_noticed_by_either_output() {
         targets: &targets,
         default_target: "dev",
     };
-    let text = profile(&names, &output(&written), &written);
+    let text = profile(&names, &output(&written), &written).unwrap();
     let set = annotations(&written, None);
     for index in 0..written.len() {
         let mut changed = demands();

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use injection::{
-    EnvVarName, MAX_ITEMS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, SecretReference,
-    SecretSource,
+    EnvVarName, InfisicalPath, MAX_ITEMS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES,
+    SecretReference, SecretSource,
 };
 
 use super::draft::Draft;
 use super::options::PlanOptions;
 use crate::compile::adapter::FieldType;
-use crate::compile::demand::Demand;
+use crate::compile::annotations::annotations as make_annotations;
+use crate::compile::demand::{Delivery, Demand};
 use crate::compile::mask::MAX_ALIAS;
 use crate::compile::model::Manifest;
 use crate::finding::{FileFinding, FindingSeverity, Place, Rule};
@@ -144,13 +145,12 @@ fn error(rule: Rule, place: &Place, message: String) -> FileFinding {
     }
 }
 
-/// Refuses annotations that the webhook would refuse for their number or length.
+/// Annotations for the demands; none if the webhook would refuse them for their number or length.
 pub(super) fn annotations(
     demands: &[Demand],
-    annotations: &BTreeMap<String, String>,
+    infisical: Option<&InfisicalPath>,
     findings: &mut Vec<FileFinding>,
-) {
-    let Some(first) = demands.first() else { return };
+) -> BTreeMap<String, String> {
     let secrets: BTreeSet<_> = demands
         .iter()
         .map(|demand| &demand.reference.secret)
@@ -159,33 +159,59 @@ pub(super) fn annotations(
         .iter()
         .map(|demand| demand.reference.to_string())
         .collect();
-    let bytes: usize = annotations
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
-    let longest = annotations
-        .values()
-        .map(String::len)
-        .max()
-        .unwrap_or_default();
+    // Before anything is made of them, so that the work is bounded.
     let limits = [
         (secrets.len(), MAX_SECRETS, "secrets"),
         (references.len(), MAX_ITEMS, "references"),
+    ];
+    if refuse_more(&limits, demands, findings) {
+        return BTreeMap::new();
+    }
+    let annotations = make_annotations(demands, infisical);
+    let lengths = annotations.values().map(String::len);
+    let bytes = annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let limits = [
         (annotations.len(), MAX_ITEMS, "annotations"),
-        (longest, MAX_VALUE_BYTES, "bytes in one annotation"),
+        (
+            lengths.max().unwrap_or_default(),
+            MAX_VALUE_BYTES,
+            "bytes in one annotation",
+        ),
         (bytes, MAX_TOTAL_BYTES, "bytes of annotations"),
     ];
+    refuse_more(&limits, demands, findings);
+    let has_path = annotations.keys().any(|key| key.contains("/infisical."));
+    names_of_demands(demands, has_path, findings);
+    annotations
+}
+
+/// Refuses numbers beyond their limits; whether there is one.
+fn refuse_more(
+    limits: &[(usize, usize, &str)],
+    demands: &[Demand],
+    findings: &mut Vec<FileFinding>,
+) -> bool {
+    let count = findings.len();
     for (number, limit, unit) in limits {
-        if number > limit {
+        if number > limit
+            && let Some(first) = demands.first()
+        {
             let message = format!(
                 "the config needs {number} {unit}; a pod may have at most {limit}. Use fewer references, or shorter names."
             );
             findings.push(error(Rule::Annotation, &first.place, message));
         }
     }
+    findings.len() > count
+}
+
+/// Refuses names that are too long for an annotation. `has_path` is whether secrets have their path in Infisical.
+fn names_of_demands(demands: &[Demand], has_path: bool, findings: &mut Vec<FileFinding>) {
     for demand in demands {
         let secret = &demand.reference.secret;
-        let has_path = annotations.keys().any(|key| key.contains("/infisical."));
         if secret.source == SecretSource::Infisical
             && has_path
             && secret.name.as_str().len() > MAX_INFISICAL_NAME
@@ -195,7 +221,7 @@ pub(super) fn annotations(
             );
             findings.push(error(Rule::Reference, &demand.place, message));
         }
-        let is_alias = demand.delivery == crate::compile::demand::Delivery::Alias;
+        let is_alias = demand.delivery == Delivery::Alias;
         if is_alias && demand.variable.as_str().len() > MAX_ALIAS {
             let message = format!(
                 "the variable {} has more than {MAX_ALIAS} characters, which is too long for an annotation.",

@@ -235,7 +235,7 @@ pub(super) fn whole_secret(plugin: &Plugin, manifest: &Manifest, draft: &mut Dra
     draft.demands.push(Demand {
         variable,
         reference,
-        delivery: Delivery::EnvFrom,
+        delivery: Delivery::Whole,
         field: String::new(),
         field_type: FieldType::Text,
         place: connection.place.clone(),

@@ -2,14 +2,22 @@
 
 use injection::{EnvVarName, KeyChoice, SecretReference, SecretSource};
 
+use super::literal::{self, ProfileField};
 use super::options::PlanOptions;
 use crate::compile::adapter::{FieldType, field_type, is_masked, is_printed, is_secret_field};
 use crate::compile::demand::{Delivery, Demand, Elsewhere};
 use crate::compile::mask::{DBT_SECRET_PREFIX, masked_name};
-use crate::compile::model::{ConfigField, ConfigValue, TemplatePart};
+use crate::compile::model::{ConfigField, ConfigItem, ConfigValue, TemplatePart};
 use crate::compile::profile::{ProfileValue, template};
 use crate::dbt::MAX_TEMPLATE;
 use crate::finding::{FileFinding, FindingSeverity, Place, Rule};
+
+/// Limit of a field's path below `config`, in bytes. Each demand has one, and so has each check of it.
+pub(crate) const MAX_PATH: usize = 4096;
+
+/// Limit of a field's name in the profile, in bytes. YAML reads keys of up to 1024 characters, and an escape of one byte
+/// has six.
+pub(crate) const MAX_NAME: usize = 160;
 
 pub(super) struct Draft<'a> {
     options: &'a PlanOptions,
@@ -71,16 +79,20 @@ impl<'a> Draft<'a> {
         place: &Place,
         below_secret: bool,
     ) -> Option<ProfileValue> {
+        if self.refuse_long(path, place) {
+            return None;
+        }
         let field_type = field_type(&self.kind, path);
         let is_secret =
             below_secret || (is_secret_field(&self.kind, path) && field_type != FieldType::Native);
-        if let Some(problem) = literal_problem(value, field_type, is_secret) {
-            let rule = if is_secret {
-                Rule::LiteralSecret
-            } else {
-                Rule::AdapterField
-            };
-            self.refuse(rule, place, problem.to_owned());
+        let field = ProfileField {
+            kind: &self.kind,
+            path,
+            field_type,
+            is_secret,
+        };
+        if let Some((rule, message)) = literal::problem(field, value) {
+            self.refuse(rule, place, message.to_owned());
             return None;
         }
         Some(match value {
@@ -99,25 +111,62 @@ impl<'a> Draft<'a> {
                 ProfileValue::Template(parts.clone(), field_type)
             }
             ConfigValue::Reference(reference) => self.reference(path, reference, place)?,
-            ConfigValue::List(items) => {
-                let mut list = Vec::with_capacity(items.len());
-                for (index, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    let value = self.value(&path, &item.value, &item.place, is_secret);
-                    // Items keep their places.
-                    list.push(value.unwrap_or(ProfileValue::Null));
-                }
-                ProfileValue::List(list)
-            }
-            ConfigValue::Map(fields) => {
-                let mut map = Vec::with_capacity(fields.len());
-                for ConfigField { name, value, place } in fields {
-                    let value = self.value(&format!("{path}.{name}"), value, place, is_secret);
-                    map.extend(value.map(|value| (name.clone(), value)));
-                }
-                ProfileValue::Map(map)
-            }
+            ConfigValue::List(items) => ProfileValue::List(self.items(path, items, is_secret)),
+            ConfigValue::Map(fields) => ProfileValue::Map(self.fields(path, fields, is_secret)),
         })
+    }
+
+    fn items(&mut self, path: &str, items: &[ConfigItem], is_secret: bool) -> Vec<ProfileValue> {
+        let items = items.iter().enumerate();
+        items
+            .map(|(index, item)| {
+                let path = format!("{path}[{index}]");
+                let value = self.value(&path, &item.value, &item.place, is_secret);
+                // Items keep their places.
+                value.unwrap_or(ProfileValue::Null)
+            })
+            .collect()
+    }
+
+    fn fields(
+        &mut self,
+        path: &str,
+        fields: &[ConfigField],
+        is_secret: bool,
+    ) -> Vec<(String, ProfileValue)> {
+        let mut map = Vec::with_capacity(fields.len());
+        for ConfigField { name, value, place } in fields {
+            if self.refuse_name(name, place) {
+                continue;
+            }
+            let value = self.value(&format!("{path}.{name}"), value, place, is_secret);
+            map.extend(value.map(|value| (name.clone(), value)));
+        }
+        map
+    }
+
+    /// Refuses a name beyond the limit; whether it did.
+    pub(super) fn refuse_name(&mut self, name: &str, place: &Place) -> bool {
+        let is_long = name.len() > MAX_NAME;
+        if is_long {
+            let message = format!(
+                "the name of this field has more than {MAX_NAME} bytes. Use a shorter one."
+            );
+            self.refuse(Rule::AdapterField, place, message);
+        }
+        is_long
+    }
+
+    /// Refuses a path beyond the limit; whether it did.
+    pub(super) fn refuse_long(&mut self, path: &str, place: &Place) -> bool {
+        let is_long = path.len() > MAX_PATH;
+        if is_long {
+            let message = format!(
+                "the path of this field has more than {MAX_PATH} bytes. Use shorter names, or fewer levels."
+            );
+            self.refuse(Rule::AdapterField, place, message);
+        }
+        is_long
     }
 
     /// Records variables that the author reads, and refuses what dbt would refuse.
@@ -126,7 +175,13 @@ impl<'a> Draft<'a> {
         let mut hidden = 0;
         for part in parts {
             match part {
-                TemplatePart::Text(text) => self.refuse_jinja(text, place),
+                TemplatePart::Text(text) => {
+                    self.refuse_jinja(text, place);
+                    if is_secret && !text.trim().is_empty() {
+                        let message = "the text beside env_var is a literal in a field for a secret. Put the whole secret into the variable, or write {secretRef: {name: …, key: …}}.";
+                        self.refuse(Rule::LiteralSecret, place, message.to_owned());
+                    }
+                }
                 TemplatePart::EnvVar { name, default } => {
                     hidden += usize::from(name.as_str().starts_with(DBT_SECRET_PREFIX));
                     if is_secret && default.as_ref().is_some_and(|text| !text.is_empty()) {
@@ -214,7 +269,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Variable of a reference to one key; refuses references that no variable is for.
-    fn variable_of(&mut self, reference: &SecretReference, place: &Place) -> Option<EnvVarName> {
+    pub(super) fn variable_of(
+        &mut self,
+        reference: &SecretReference,
+        place: &Place,
+    ) -> Option<EnvVarName> {
         if reference.secret.source == SecretSource::Vault {
             let message =
                 "source \"vault\" is not supported. Use kubernetes, infisical or external-secrets.";
@@ -257,7 +316,7 @@ impl<'a> Draft<'a> {
                     .map_or(reference.key, KeyChoice::Key),
                 ..reference
             },
-            Delivery::Reference | Delivery::Alias => reference,
+            Delivery::Reference | Delivery::Alias | Delivery::Whole => reference,
         };
         if is_printed(&self.kind, &path) && !is_masked {
             self.warn_printed(&path, &place, self.options.mask);
@@ -307,74 +366,6 @@ impl<'a> Draft<'a> {
         let message =
             format!("dbt debug prints the field {path:?}, which comes from a secret.{advice}");
         self.warn(Rule::SecretPrinted, place, message);
-    }
-
-    /// Adds a demand for each reference in the config of a plugin that has no profile.
-    pub(super) fn references_only(&mut self, fields: &[ConfigField]) {
-        for ConfigField { name, value, place } in fields {
-            self.references_in(name, value, place);
-        }
-    }
-
-    fn references_in(&mut self, path: &str, value: &ConfigValue, place: &Place) {
-        match value {
-            ConfigValue::Reference(reference) => {
-                let variable = self.variable_of(reference, place);
-                if let Some(variable) = variable
-                    && reference.secret.source != SecretSource::Env
-                {
-                    self.demands.push(Demand {
-                        variable,
-                        reference: reference.clone(),
-                        delivery: Delivery::Reference,
-                        field: path.to_owned(),
-                        field_type: FieldType::Text,
-                        place: place.clone(),
-                    });
-                }
-            }
-            ConfigValue::List(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    self.references_in(&format!("{path}[{index}]"), &item.value, &item.place);
-                }
-            }
-            ConfigValue::Map(fields) => {
-                for ConfigField { name, value, place } in fields {
-                    self.references_in(&format!("{path}.{name}"), value, place);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The problem of a value that is written out, if dbt would refuse it or it is a secret.
-fn literal_problem(
-    value: &ConfigValue,
-    field_type: FieldType,
-    is_secret: bool,
-) -> Option<&'static str> {
-    let is_scalar = matches!(
-        value,
-        ConfigValue::Integer(_) | ConfigValue::Unsigned(_) | ConfigValue::Float(_)
-    ) || matches!(value, ConfigValue::Text(text) if !text.is_empty());
-    if is_secret && is_scalar {
-        return Some(
-            "a secret is written out in this field. Put it into a Secret, write {secretRef: {name: …, key: …}} here, and replace the secret, because it was in a file.",
-        );
-    }
-    let is_text = matches!(value, ConfigValue::Text(_));
-    match field_type {
-        FieldType::Number if is_text => {
-            Some("dbt wants a number here, and gets text. Remove the quotes.")
-        }
-        FieldType::Boolean if is_text => {
-            Some("dbt wants true or false here, and gets text. Remove the quotes.")
-        }
-        FieldType::Native if is_text => Some(
-            "dbt takes keyfile_json only as a map, and its error for text prints the whole key. Write the map, with {secretRef: {name: …, key: …}} for private_key and private_key_id, or {secretRef: {name: …, key: …}} for the whole file.",
-        ),
-        _ => None,
     }
 }
 

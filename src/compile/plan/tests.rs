@@ -307,14 +307,22 @@ fn variables_of_the_author_stay_and_come_from_elsewhere() {
 #[test]
 fn references_of_other_plugins_are_sets_of_their_own() {
     let mut manifest = manifest("duckdb", json!({}), None);
-    let config = json!({"oauth2": {"client_secret": {"secretRef": "polaris/secret"}}, "list": [{"secretRef": "polaris/id"}]});
+    let config = json!({"oauth2": {"client_secret": {"secretRef": "polaris/secret"}}, "list": [{"secretRef": "polaris/id"}, {"secretRef": "env:other"}]});
     let catalog = fixture::plugin("catalog", "polaris", config, Some("polaris-root"));
     manifest.plugins.insert("catalog".to_owned(), catalog);
     let compiled = compiled(&manifest, &options());
-    let set = &compiled.plugins["catalog"];
+    let output = &compiled.plugins["catalog"];
+    let set = &output.annotations;
     assert_eq!(set["secrets.floe.dev/refs"], "polaris/secret, polaris/id");
     assert_eq!(set["secrets.floe.dev/env-from"], "polaris-root");
     assert!(compiled.annotations.is_empty() && !compiled.profile.contains("polaris"));
+    let demands: Vec<String> = compiled
+        .all_demands()
+        .iter()
+        .map(|demand| demand.reference.secret.to_string())
+        .collect();
+    assert_eq!(demands, ["polaris", "polaris", "polaris-root"]);
+    assert_eq!(output.elsewhere[0].variable.as_str(), "FLOE_SECRET_OTHER");
 }
 
 #[test]
@@ -342,13 +350,23 @@ fn infisical_secrets_have_their_path() {
 #[case::literal_alias("postgres", json!({"pass": "canary-7f3a"}), Rule::LiteralSecret, "written out")]
 #[case::literal_below("postgres", json!({"password": {"a": ["canary-7f3a"]}}), Rule::LiteralSecret, "written out")]
 #[case::literal_default("postgres", json!({"password": template("{{X=canary-7f3a}}")}), Rule::LiteralSecret, "default")]
+#[case::literal_beside("postgres", json!({"password": template("canary-7f3a{{SUFFIX}}")}), Rule::LiteralSecret, "beside env_var")]
+#[case::literal_behind("postgres", json!({"password": [template("{{PREFIX}} canary-7f3a")]}), Rule::LiteralSecret, "beside env_var")]
+#[case::number_in_text("postgres", json!({"dbname": 5_555_501}), Rule::AdapterField, "in quotes")]
+#[case::boolean_in_text("postgres", json!({"schema": true}), Rule::AdapterField, "in quotes")]
+#[case::number_in_plain_text("redshift", json!({"serverless_acct_id": 5_555_501}), Rule::AdapterField, "in quotes")]
+#[case::number_by_another_name("postgres", json!({"database": 5_555_501.5}), Rule::AdapterField, "in quotes")]
+#[case::field_twice("postgres", json!({"pass": {"secretRef": "a/b"}, "password": {"secretRef": "a/b"}}), Rule::AdapterField, "get it twice")]
 #[case::missing("postgres", json!({}), Rule::AdapterField, "without this field")]
 #[case::quoted_number("postgres", json!({"port": "5432"}), Rule::AdapterField, "Remove the quotes")]
 #[case::quoted_boolean("postgres", json!({"autocommit": "yes"}), Rule::AdapterField, "Remove the quotes")]
 #[case::number_with_text("postgres", json!({"port": template("1{{X}}")}), Rule::AdapterField, "nothing around it")]
 #[case::hidden_number("postgres", json!({"port": template("{{DBT_ENV_SECRET_X}}")}), Rule::AdapterField, "cannot convert")]
 #[case::two_hidden("postgres", json!({"host": template("{{DBT_ENV_SECRET_X}}{{DBT_ENV_SECRET_Y}}")}), Rule::AdapterField, "KeyError")]
-#[case::key_file_as_text("bigquery", json!({"method": "service-account-json", "keyfile_json": "canary-7f3a"}), Rule::AdapterField, "only as a map")]
+#[case::key_file_as_text("bigquery", json!({"method": "service-account-json", "keyfile_json": "canary-7f3a"}), Rule::LiteralSecret, "only as a map")]
+#[case::key_file_as_default("bigquery", json!({"method": "service-account-json", "keyfile_json": template("{{K=canary-7f3a}}")}), Rule::LiteralSecret, "only as a map")]
+#[case::key_file_in_a_list("bigquery", json!({"method": "service-account-json", "keyfile_json": ["canary-7f3a"]}), Rule::LiteralSecret, "only as a map")]
+#[case::key_file_in_parts("bigquery", json!({"method": "service-account-json", "keyfile_json": template("canary-7f3a{{K}}")}), Rule::LiteralSecret, "only as a map")]
 #[case::no_method("bigquery", json!({}), Rule::AdapterField, "selects which fields")]
 #[case::jinja("duckdb", json!({"path": "{% canary-7f3a %}"}), Rule::Template, "would run the Jinja")]
 #[case::type_twice("duckdb", json!({"type": "x"}), Rule::AdapterField, "own type")]
@@ -503,6 +521,117 @@ fn texts_that_jinja_would_read_in_another_way_are_refused() {
     let expression = "{{ env_var('X') }}".len();
     assert_eq!(refusals("a".repeat(MAX_TEMPLATE - expression)), "true");
     assert!(refusals("a".repeat(MAX_TEMPLATE - expression + 1)).contains("at most 4096 bytes"));
+}
+
+#[test]
+fn blanks_beside_an_expression_are_not_a_literal() {
+    let config = json!({
+        "host": "h", "port": 5432, "user": "u", "dbname": "d", "schema": "s", "password": template(" {{PW}} "),
+    });
+    let compiled = compiled(&manifest("postgres", config, None), &options());
+    assert!(output(&compiled).contains(&"password: \" {{ env_var('PW') }} \""));
+}
+
+#[test]
+fn env_from_needs_the_secret_of_a_connection() {
+    let options = PlanOptions {
+        env_from: true,
+        ..options()
+    };
+    let findings = refused(&manifest("duckdb", json!({}), None), &options);
+    assert!(
+        findings[0].message.contains("connection_secret_ref"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn paths_of_fields_are_limited() {
+    let below = |length: usize| {
+        // Forty levels, each with a dot.
+        let reference = json!({"secretRef": "db/x"});
+        let name = "a".repeat(99);
+        let last = "b".repeat(length - 40 * 100);
+        let config = (0..40).fold(
+            json!({ last: reference }),
+            |below, _| json!({ &name: below }),
+        );
+        let mut manifest = manifest("duckdb", config.clone(), None);
+        let other = fixture::plugin("catalog", "polaris", config, None);
+        manifest.plugins.insert("catalog".to_owned(), other);
+        plan(&manifest, &options())
+    };
+    let longest = below(MAX_PATH);
+    assert!(longest.is_ok(), "{:?}", longest.err());
+    let Err(PlanFailure::Refused(findings)) = below(MAX_PATH + 1) else {
+        panic!("accepted")
+    };
+    let is_about_length = |finding: &&FileFinding| finding.message.contains("more than 4096 bytes");
+    assert_eq!(findings.iter().filter(is_about_length).count(), 2);
+}
+
+#[test]
+fn names_of_fields_are_limited() {
+    let config =
+        |length: usize| json!({"settings": {"\u{1}".repeat(length): 1}, "\u{2}".repeat(length): 1});
+    assert!(plan(&manifest("duckdb", config(MAX_NAME), None), &options()).is_ok());
+    let findings = refused(&manifest("duckdb", config(MAX_NAME + 1), None), &options());
+    let is_about_length = |finding: &&FileFinding| finding.message.contains("more than 160 bytes");
+    assert_eq!(findings.iter().filter(is_about_length).count(), 2);
+}
+
+#[test]
+fn size_of_the_profile_is_limited() {
+    let options = PlanOptions {
+        targets: vec!["dev".into(), "prod".into()],
+        ..options()
+    };
+    let text = |length: usize| manifest("duckdb", json!({"path": "x".repeat(length)}), None);
+    let empty = compiled(&text(0), &options).profile.len();
+    let most = (MAX_PROFILE_BYTES - empty) / 2;
+    assert!(compiled(&text(most), &options).profile.len() >= MAX_PROFILE_BYTES - 1);
+    let findings = refused(&text(most + 1), &options);
+    assert!(
+        findings[0].message.contains("more than 1048576 bytes"),
+        "{findings:?}"
+    );
+    // Writing ends at the limit.
+    let items = vec![json!(1); 50_000];
+    let nested = (0..40).fold(json!(items), |below, _| json!([below]));
+    let findings = refused(&manifest("duckdb", json!({ "a": nested }), None), &options);
+    assert_eq!(findings.len(), 1);
+}
+
+#[test]
+fn many_references_are_refused_before_anything_is_made_of_them() {
+    let items: Vec<_> = (0..10_000)
+        .map(|at| json!({"secretRef": format!("s/k{at}")}))
+        .collect();
+    let mut manifest = manifest("duckdb", json!({"extensions": items}), None);
+    let other = fixture::plugin("catalog", "polaris", json!({"a": items}), None);
+    manifest.plugins.insert("catalog".to_owned(), other);
+    let messages: Vec<String> = refused(&manifest, &options())
+        .into_iter()
+        .map(|finding| finding.message)
+        .collect();
+    let expected = "the config needs 10000 references; a pod may have at most 256. Use fewer references, or shorter names.";
+    assert_eq!(messages, [expected, expected]);
+}
+
+#[test]
+fn one_reference_may_stand_in_many_fields() {
+    let reference = json!({"secretRef": "s/k"});
+    let variables = (0..2_000).map(|at| template(&format!("{{{{V{at}}}}}")));
+    let items: Vec<_> = variables.chain(vec![reference; 2_000]).collect();
+    let compiled = compiled(
+        &manifest("duckdb", json!({"extensions": items}), None),
+        &options(),
+    );
+    assert_eq!(annotation(&compiled, "refs").unwrap(), "s/k");
+    assert_eq!(
+        (compiled.demands.len(), compiled.elsewhere.len()),
+        (2_000, 2_000)
+    );
 }
 
 #[test]

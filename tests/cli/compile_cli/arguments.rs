@@ -107,6 +107,8 @@ fn targets_are_those_of_the_flag() {
 #[case(&["m.yaml", "--check"], "--out")]
 #[case(&["m.yaml", "--plugin", "catalog", "-o", "profile"], "only the compute plugin")]
 #[case(&["m.yaml", "--plugin", "catalog"], "selects no such plugin")]
+#[case(&["m.yaml", "--plugin", "catalog", "--out", "out"], "annotations-catalog.yaml has the annotations")]
+#[case(&["m.yaml", "--env-from", "--connection-keys", "field"], "remove --connection-keys field")]
 #[case(&["m.yaml", "-o", "infisical"], "infisical")]
 #[case(&["m.yaml", "--parent", "m.yaml"], "has no parent")]
 #[case(&["missing.yaml"], "missing.yaml: cannot be read")]
@@ -175,6 +177,68 @@ fn secrets_in_files_are_checked_by_name_and_key() {
         );
         assert_eq!(run.stdout.is_empty(), code != 0);
     }
+}
+
+#[test]
+fn secrets_of_every_plugin_are_listed_and_checked() {
+    let manifest = postgres(REFERENCE)
+        + "  catalog:\n    type: polaris\n    connection_secret_ref: root\n    config: {id: {secretRef: {name: polaris, key: id}}, x: {secretRef: {name: other, source: env}}}\n";
+    let secret = |name: &str| {
+        format!(
+            "---\nkind: Secret\nmetadata: {{name: {name}}}\ndata: {{id: YQ==, password: YQ==}}\n"
+        )
+    };
+    let run = |names: &[&str], more: &[&str]| {
+        let secrets: String = names.iter().map(|name| secret(name)).collect();
+        let args = [&["m.yaml", "--secrets", "s.yaml"], more].concat();
+        compile(&[("m.yaml", &manifest), ("s.yaml", &secrets)], &args)
+    };
+    let all = run(&["db", "polaris", "root"], &[]);
+    assert_eq!(all.code, 0, "{}", all.stderr);
+    for line in [
+        "variables of catalog: 2\n  FLOE_SECRET_POLARIS_ID (secret polaris/id)\n  all keys of secret root\n",
+        "variables that must come from elsewhere: 1\n  FLOE_SECRET_OTHER (",
+    ] {
+        assert!(all.stderr.contains(line), "{}", all.stderr);
+    }
+    let some = run(&["db"], &[]);
+    assert_eq!(
+        (some.code, some.stdout.as_str()),
+        (1, ""),
+        "{}",
+        some.stderr
+    );
+    for name in ["polaris", "root"] {
+        let message = format!("secret \"{name}\" is not in the files");
+        assert!(some.stderr.contains(&message), "{}", some.stderr);
+    }
+    let pattern = ["--secret-name-pattern", "{db,polaris}"];
+    let named = run(&["db", "polaris", "root"], &pattern);
+    assert_eq!(named.code, 1, "{}", named.stderr);
+    assert!(
+        named.stderr.contains("the name of secret \"root\""),
+        "{}",
+        named.stderr
+    );
+}
+
+#[test]
+fn schema_that_cannot_be_written_is_an_error() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = program()
+        .args(["compile", "--print-schema"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.starts_with("error: standard output cannot be written"),
+        "{stderr}"
+    );
 }
 
 #[test]

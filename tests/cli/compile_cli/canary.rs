@@ -106,6 +106,41 @@ fn literal_secrets_stay_inside() {
 }
 
 #[test]
+fn secrets_in_the_names_of_references_stay_inside() {
+    for field in [
+        "{secretRef: {name: db, key: SECRET}}",
+        "{secretRef: {name: db, key: SECRET}}\n      pass_secret_ref: db",
+    ] {
+        for secret in &SECRETS[..2] {
+            let manifest = postgres(&field.replace("SECRET", secret));
+            let run = compile(&[("m.yaml", &manifest)], &["m.yaml"]);
+            assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+            assert!(run.stderr.contains("[literal-secret]"), "{}", run.stderr);
+            assert_no_canary(&manifest);
+        }
+    }
+}
+
+#[test]
+fn literals_beside_expressions_stay_inside() {
+    let bigquery = |key: &str| {
+        format!(
+            "{HEAD}plugins: {{compute: {{type: bigquery, config: {{method: service-account-json, project: p, dataset: d, keyfile_json: {key}}}}}}}\n"
+        )
+    };
+    for manifest in [
+        postgres(&format!("\"{CANARY}{{{{ env_var('SUFFIX') }}}}\"")),
+        bigquery(&format!("\"{{{{ env_var('K', '{CANARY}') }}}}\"")),
+        bigquery(&format!("[{CANARY}]")),
+    ] {
+        let run = compile(&[("m.yaml", &manifest)], &["m.yaml"]);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+        assert!(run.stderr.contains("[literal-secret]"), "{}", run.stderr);
+        assert_no_canary(&manifest);
+    }
+}
+
+#[test]
 fn refused_values_stay_inside() {
     let fields = [
         format!("{CANARY}: x"),

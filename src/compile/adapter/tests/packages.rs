@@ -144,6 +144,19 @@ fn types_are_those_of_the_packages() {
 }
 
 #[test]
+fn text_fields_are_those_of_the_packages() {
+    differences(|adapter, package| {
+        let fields = adapter.required.iter().chain(adapter.plain);
+        let is_top_level = |path: &&&str| package.kind(path).is_some() && !path.contains('[');
+        fields
+            .filter(is_top_level)
+            .filter(|path| adapter.is_text(path) != (package.kind(path) == Some("text")))
+            .map(|path| format!("{path}: {:?} in the package", package.kind(path)))
+            .collect()
+    });
+}
+
+#[test]
 fn printed_secrets_are_those_of_the_packages() {
     differences(|adapter, package| {
         let printed: Vec<&str> = package

@@ -1,15 +1,19 @@
 //! Random manifests: whatever is in them, the plan is refused or keeps the guarantee.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use injection::SecretSource;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
 use super::fixture::{manifest, options, plugin};
 use crate::compile::adapter::{ADAPTERS, is_secret_field};
 use crate::compile::demand::Delivery;
 use crate::compile::plan::{Compiled, ConnectionKeys, PlanFailure, PlanOptions, plan};
+use crate::compile::profile::MAX_PROFILE_BYTES;
+use crate::yaml::{self, Node, NodeValue, YamlLimits};
 
 const NAMES: &[&str] = &[
     "db",
@@ -221,7 +225,7 @@ fn case() -> impl Strategy<Value = (crate::compile::model::Manifest, PlanOptions
             manifest,
             PlanOptions {
                 connection_keys,
-                env_from,
+                env_from: env_from && connection,
                 mask,
                 ..options()
             },
@@ -229,7 +233,8 @@ fn case() -> impl Strategy<Value = (crate::compile::model::Manifest, PlanOptions
     })
 }
 
-/// Everything in a profile that looks like Jinja is one of the expressions that are written here.
+/// Whether every text of a profile is free of Jinja, but for expressions with its variables. Names of fields are not
+/// rendered.
 fn has_only_allowed_expressions(compiled: &Compiled) -> bool {
     let variables: BTreeSet<&str> = compiled
         .demands
@@ -237,30 +242,97 @@ fn has_only_allowed_expressions(compiled: &Compiled) -> bool {
         .map(|d| d.variable.as_str())
         .chain(compiled.elsewhere.iter().map(|e| e.variable.as_str()))
         .collect();
-    // Names of fields are not rendered.
-    compiled
-        .profile
-        .match_indices("{{ env_var('")
-        .all(|(at, begin)| {
-            let after = &compiled.profile[at + begin.len()..];
-            let name = after.split('\'').next().unwrap_or_default();
-            variables.contains(name)
-        })
+    let limits = YamlLimits {
+        bytes: MAX_PROFILE_BYTES,
+        depth: 70,
+        nodes: MAX_PROFILE_BYTES,
+        aliases: 0,
+    };
+    let profile = yaml::parse(&compiled.profile, limits).unwrap();
+    are_texts(&profile, &|text| has_only_variables(text, &variables))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+fn are_texts(node: &Node, is_allowed: &impl Fn(&str) -> bool) -> bool {
+    match &node.value {
+        NodeValue::Text(text) => is_allowed(text),
+        NodeValue::List(items) => items.iter().all(|item| are_texts(item, is_allowed)),
+        NodeValue::Map(entries) => entries
+            .iter()
+            .all(|entry| are_texts(&entry.node, is_allowed)),
+        _ => true,
+    }
+}
 
-    #[test]
-    fn plan_is_refused_or_keeps_the_guarantee((manifest, options) in case()) {
+fn has_only_variables(text: &str, variables: &BTreeSet<&str>) -> bool {
+    let mut outside = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{ env_var('") {
+        // Braces of a default are escaped, so the first two end the expression.
+        let Some((expression, after)) = after.split_once("}}") else {
+            return false;
+        };
+        let name = expression.split('\'').next().unwrap_or_default();
+        if !variables.contains(name) || expression.contains('{') || before.ends_with('{') {
+            return false;
+        }
+        outside.push_str(before);
+        outside.push('|');
+        rest = after;
+    }
+    outside.push_str(rest);
+    !["{{", "{%", "{#"]
+        .iter()
+        .any(|begin| outside.contains(begin))
+}
+
+#[test]
+fn foreign_expressions_are_noticed() {
+    let variables = BTreeSet::from(["A"]);
+    for (text, is_allowed) in [
+        ("{{ env_var('A') }}", true),
+        ("x{ {{ env_var('A', '}\\u007b') | as_number }}", true),
+        ("{{ env_var('B') }}", false),
+        ("{{ env_var('A') }}{{ x }}", false),
+        ("{{env_var('A')}}", false),
+        ("{{{ env_var('A') }}", false),
+        ("{% x %}", false),
+        ("{# x #}", false),
+    ] {
+        assert_eq!(has_only_variables(text, &variables), is_allowed, "{text}");
+    }
+}
+
+const CASES: u32 = 1_000;
+
+/// Plans that have to be among the cases. Most have a value that is refused.
+const MIN_PLANS: u32 = CASES / 10;
+
+#[test]
+fn plan_is_refused_or_keeps_the_guarantee() {
+    let plans = Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(CASES)
+    });
+    let result = runner.run(&case(), |(manifest, options)| {
         let first = plan(&manifest, &options);
         prop_assert_eq!(&first, &plan(&manifest, &options));
         match first {
             Err(PlanFailure::Bug(bug)) => prop_assert!(false, "{}", bug),
             Err(PlanFailure::Refused(findings)) => prop_assert!(!findings.is_empty()),
             Ok(compiled) => {
-                prop_assert!(has_only_allowed_expressions(&compiled), "{}", compiled.profile);
-                prop_assert!(compiled.annotations.keys().all(|key| key.len() <= "secrets.floe.dev/".len() + 63));
+                plans.set(plans.get() + 1);
+                prop_assert!(
+                    has_only_allowed_expressions(&compiled),
+                    "{}",
+                    compiled.profile
+                );
+                prop_assert!(
+                    compiled
+                        .annotations
+                        .keys()
+                        .all(|key| key.len() <= "secrets.floe.dev/".len() + 63)
+                );
                 for demand in &compiled.demands {
                     let is_hidden = demand.variable.as_str().starts_with("DBT_ENV_SECRET_");
                     prop_assert!(options.mask || !is_hidden);
@@ -268,5 +340,10 @@ proptest! {
                 }
             }
         }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
     }
+    assert!(plans.get() >= MIN_PLANS, "{} plans", plans.get());
 }

@@ -1,5 +1,6 @@
 //! Literal secrets in a manifest: every text and every number goes through the detector.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use injection::SecretName;
@@ -24,6 +25,7 @@ pub(super) fn check(
         detectors,
         reader: &mut reader,
         names_are_harmless: true,
+        marked_lines: BTreeMap::new(),
     };
     search.node("", None, document);
     search.names_are_harmless
@@ -66,6 +68,8 @@ struct Search<'s, 'r> {
     detectors: &'s [&'s Detector],
     reader: &'s mut FieldReader<'r>,
     names_are_harmless: bool,
+    /// Whether lines with a finding have a mark. A line may have thousands of values.
+    marked_lines: BTreeMap<usize, bool>,
 }
 
 impl Search<'_, '_> {
@@ -138,8 +142,7 @@ impl Search<'_, '_> {
             .iter()
             .filter_map(|detector| detector.detect(field, text))
             .min_by_key(|found| found.severity)?;
-        let is_allowed = |at: Position| literals::is_allowed(self.reader.file.line(at.line));
-        if is_allowed(at) || key.is_some_and(is_allowed) {
+        if self.is_allowed(at) || key.is_some_and(|key| self.is_allowed(key)) {
             return None;
         }
         self.reader.report(
@@ -152,6 +155,12 @@ impl Search<'_, '_> {
             ),
         );
         Some(found.severity)
+    }
+
+    fn is_allowed(&mut self, at: Position) -> bool {
+        let file = self.reader.file;
+        let mark = || literals::is_allowed(file.line(at.line));
+        *self.marked_lines.entry(at.line).or_insert_with(mark)
     }
 }
 

@@ -88,6 +88,24 @@ fn many_problems_are_counted() {
 }
 
 #[test]
+fn many_values_of_one_line_are_refused() {
+    for (items, problem) in [
+        ("abc, ".repeat(20_000), "[literal-secret]"),
+        (
+            "{secretRef: {source: vault, name: a}}, ".repeat(10_000),
+            "vault",
+        ),
+    ] {
+        let manifest = format!(
+            "{HEAD}plugins: {{compute: {{type: postgres, config: {{password: [{items}]}}}}}}\n"
+        );
+        let run = refuse(manifest.as_bytes());
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(problem), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn large_manifest_compiles() {
     let mut manifest = format!(
         "{HEAD}plugins:\n  compute:\n    type: duckdb\n    config: {{threads: 4}}\n  catalog:\n    type: polaris\n    config:\n"

@@ -50,7 +50,10 @@ with open(sys.argv[2], "w") as fifo:
 server.serve_forever()
 ' "$folder/dist" "$folder/port" 2>"$folder/server.log" &
 server=$!
-read -r port <"$folder/port"
+# Opened for reading and writing, so that a server that does not start is not waited for.
+exec 3<>"$folder/port"
+read -r -t 20 -u 3 port || fail "the server did not start: $(cat "$folder/server.log")"
+exec 3>&-
 
 "$ROOT/hack/krew/manifest.sh" "http://127.0.0.1:$port" "$archive" >"$folder/floe-secrets.yaml"
 "$validator" -manifest "$folder/floe-secrets.yaml" || fail "the manifest is not valid"

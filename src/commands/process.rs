@@ -76,7 +76,12 @@ pub(super) fn run_command<S: Into<u8>>(
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(until_interrupted(command)),
+        Ok(runtime) => {
+            let result = runtime.block_on(until_interrupted(command));
+            // A blocking task, such as the resolution of a name, cannot be interrupted and is not waited for.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(format!("no runtime could be started: {error}")),
     };
     match result {
@@ -96,5 +101,31 @@ async fn until_interrupted<S>(
     tokio::select! {
         result = command => result.map(Some),
         Ok(()) = tokio::signal::ctrl_c() => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn command_ends_without_waiting_for_blocking_tasks() {
+        let (blocked, released) = channel();
+        let code = run_command(
+            async {
+                let (started, running) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    let _ = started.send(());
+                    let _ = released.recv_timeout(Duration::from_secs(30));
+                });
+                running.await.map_err(|error| error.to_string())?;
+                Ok(0_u8)
+            },
+            1,
+        );
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(blocked.send(()).is_ok(), "the task has ended");
     }
 }

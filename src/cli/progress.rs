@@ -4,9 +4,9 @@
 //! error is a file or a pipe. The line is cut to the terminal's width and is removed at the end.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,13 +18,18 @@ const PROGRESS_DELAY: Duration = Duration::from_secs(2);
 /// Interval at which the line is updated.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows progress until it is dropped.
+/// Shows progress until it is dropped, or until results are printed.
 pub(crate) struct ProgressLine {
-    /// Dropped to end the thread.
-    running: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Thread of the line; `None` where there is none, or it has ended.
+    thread: Mutex<Option<ProgressThread>>,
     /// `None` where standard error is not a terminal.
     spinner: Option<Spinner>,
+}
+
+struct ProgressThread {
+    /// Dropped to end the thread.
+    running: Sender<()>,
+    handle: JoinHandle<()>,
 }
 
 #[derive(Clone)]
@@ -38,8 +43,7 @@ impl ProgressLine {
     pub(crate) fn start(status: impl Fn() -> String + Send + 'static) -> Self {
         if !io::stderr().is_terminal() {
             return Self {
-                running: None,
-                thread: None,
+                thread: Mutex::new(None),
                 spinner: None,
             };
         }
@@ -64,10 +68,10 @@ impl ProgressLine {
                 shown.is_shown.store(false, Ordering::SeqCst);
                 shown.bar.finish_and_clear();
             });
+        // Without a thread, the work goes on without progress.
+        let thread = thread.ok().map(|handle| ProgressThread { running, handle });
         Self {
-            running: Some(running),
-            // Without a thread, the work goes on without progress.
-            thread: thread.ok(),
+            thread: Mutex::new(thread),
             spinner: Some(spinner),
         }
     }
@@ -83,15 +87,44 @@ impl ProgressLine {
             spinner: self.spinner.clone(),
         }
     }
+
+    /// Standard output, for results. The line ends with the first of them, because both may be the same terminal.
+    pub(crate) fn results<W: Write>(&self, out: W) -> impl Write {
+        Results {
+            progress: self,
+            out,
+        }
+    }
+
+    /// Removes the line, and waits until it is removed.
+    fn end(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ProgressThread { running, handle }) = thread.take() {
+            drop(running);
+            drop(handle.join());
+        }
+    }
 }
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
-        drop(self.running.take());
-        if let Some(thread) = self.thread.take() {
-            // The line is removed before the next message is printed.
-            drop(thread.join());
-        }
+        self.end();
+    }
+}
+
+struct Results<'p, W> {
+    progress: &'p ProgressLine,
+    out: W,
+}
+
+impl<W: Write> Write for Results<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.progress.end();
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::SecretNameArgs;
 use crate::cli::output::{print_error, print_result};
+use crate::cli::progress::ProgressLine;
 use crate::compile::plan::ConnectionKeys;
 use crate::compile::{self, CompileExitStatus, CompileRequest, OutputForm};
 
@@ -119,12 +120,14 @@ pub fn run(args: CompileArgs) -> ExitCode {
         secrets: args.secrets,
         secret_names: args.secret_names.secret_name_pattern,
     };
+    let progress = ProgressLine::of("compiling the manifest");
     let status: CompileExitStatus = compile::compile(
         &request,
         io::stdin().lock(),
-        &mut out,
-        &mut io::stderr().lock(),
+        &mut progress.results(out),
+        &mut progress.messages(),
     );
+    drop(progress);
     ExitCode::from(status as u8)
 }
 

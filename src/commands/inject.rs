@@ -94,7 +94,7 @@ pub fn run(args: InjectArgs) -> ExitCode {
     let status = inject::inject(
         request,
         io::stdin().lock(),
-        &mut io::stdout().lock(),
+        &mut progress.results(io::stdout().lock()),
         &mut progress.messages(),
     );
     drop(progress);

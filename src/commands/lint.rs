@@ -8,6 +8,7 @@ use clap::Args;
 
 #[cfg(feature = "cluster")]
 use super::inject::ClusterArgs;
+use crate::cli::progress::ProgressLine;
 use crate::cli::{SecretNameArgs, SidecarArgs};
 use crate::finding::FindingFormat;
 use crate::lint::{self, LintRequest, ProfileRequest};
@@ -96,11 +97,13 @@ pub fn run(args: LintArgs) -> ExitCode {
         strict: args.strict,
         format: args.output,
     };
+    let progress = ProgressLine::of("checking manifests");
     let status = lint::lint(
         &request,
         io::stdin().lock(),
-        &mut io::BufWriter::new(io::stdout().lock()),
-        &mut io::stderr().lock(),
+        &mut io::BufWriter::new(progress.results(io::stdout().lock())),
+        &mut progress.messages(),
     );
+    drop(progress);
     ExitCode::from(status as u8)
 }

@@ -98,7 +98,7 @@ pub(crate) enum Tone {
     Bad,
     Doubtful,
     Good,
-    Quiet,
+    Neutral,
 }
 
 impl Tone {
@@ -109,7 +109,7 @@ impl Tone {
         } else if level.starts_with("warning") {
             Self::Doubtful
         } else {
-            Self::Quiet
+            Self::Neutral
         }
     }
 
@@ -118,7 +118,7 @@ impl Tone {
             Self::Bad => "\x1b[1;31m",
             Self::Doubtful => "\x1b[1;33m",
             Self::Good => "\x1b[32m",
-            Self::Quiet => "\x1b[1;36m",
+            Self::Neutral => "\x1b[1;36m",
         }
     }
 }

@@ -45,7 +45,7 @@ use self::inject::InjectArgs;
 use self::lint::LintArgs;
 use self::man::ManArgs;
 use self::policy::AdmissionPolicyArgs;
-use self::program::{ConfigInUse, Invocation, ParseFailure};
+use self::program::{Invocation, ParseFailure, Parsed};
 #[cfg(feature = "cluster")]
 use self::rotation::RotationArgs;
 #[cfg(feature = "cluster")]
@@ -184,13 +184,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(failure) => return failure.exit(),
     };
-    let config = parsed.config.map(|path| (path, parsed.settings));
     let cli = Cli::from_arg_matches(&parsed.matches);
     #[cfg(feature = "cluster")]
     let cli = cli.and_then(|cli| cli.checked(&invocation));
     match cli {
-        Ok(cli) => cli.run(&invocation, config),
-        Err(error) => ParseFailure::Arguments(error).exit(),
+        Ok(cli) => cli.run(&invocation, parsed),
+        Err(error) => ParseFailure::arguments(error, &invocation.command()).exit(),
     }
 }
 
@@ -202,16 +201,16 @@ impl Cli {
             reason = "commands of the cluster keep it"
         )
     )]
-    fn run(self, invocation: &Invocation, config: ConfigInUse) -> ExitCode {
+    fn run(self, invocation: &Invocation, parsed: Parsed) -> ExitCode {
         match self.command {
             #[cfg(feature = "cluster")]
             Command::Serve(args) => {
-                let reload = reload::ConfigReload::new(invocation, config);
+                let reload = reload::ConfigReload::new(invocation, parsed);
                 serve::run(*args, reload, Clock::system())
             }
             #[cfg(feature = "cluster")]
             Command::Controller(args) => {
-                controller::run(*args, reload::ConfigReload::new(invocation, config))
+                controller::run(*args, reload::ConfigReload::new(invocation, parsed))
             }
             Command::Inject(args) => inject::run(*args),
             Command::Compile(args) => compile::run(*args),
@@ -226,8 +225,12 @@ impl Cli {
             Command::Rotation(args) => rotation::run(*args),
             Command::Policy(args) => policy::run(&args),
             Command::Config(args) => {
-                let path = config.as_ref().map(|(path, _)| path.as_path());
-                config::run(&args, invocation, path)
+                let config = parsed.config.as_ref();
+                config::run(
+                    &args,
+                    invocation,
+                    config.map(|config| config.path.as_path()),
+                )
             }
             Command::Completions(args) => completions::run(&args, invocation),
             Command::Man(args) => man::run(&args, invocation),

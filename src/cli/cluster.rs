@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{Collector, collector, ratio};
+use super::values::{Collector, collector, log_filter, ratio};
 use crate::kubernetes::proxy::ProxyVariables;
 use crate::kubernetes::{ClientSettings, Selector};
 use crate::telemetry::logs::LogFormat;
@@ -77,7 +77,8 @@ pub struct TelemetryArgs {
         long,
         env = "FLOE_SECRETS_LOG",
         value_name = "FILTER",
-        default_value = "info"
+        default_value = "info",
+        value_parser = log_filter
     )]
     pub log: String,
     #[command(flatten)]
@@ -91,6 +92,8 @@ pub struct TraceArgs {
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        // Other programs accept a password in it.
+        hide_env_values = true,
         value_name = "URL",
         default_value = "",
         hide_default_value = true,

@@ -13,7 +13,7 @@ use crate::cli::color::{Stream, Tone, paint};
 use crate::cli::output::{
     OutputArgs, OutputFormat, print_error, print_result, write_columns, write_structured,
 };
-use crate::config::{EffectiveSetting, schema};
+use crate::config::{EffectiveSetting, FileKind, has_settings, read_content, schema};
 
 /// Examples of the help.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -80,10 +80,21 @@ struct ShowArgs {
 /// Exit code of a file or of arguments that cannot be read.
 const FAILED: u8 = 2;
 
+/// Reason why nothing was shown.
+enum ShowFailure {
+    /// Request for the help of the command, or another output of the parser.
+    Parser(ParseFailure),
+    Errors(Vec<String>),
+}
+
 pub(super) fn run(args: &ConfigArgs, invocation: &Invocation, config: Option<&Path>) -> ExitCode {
     let result = match &args.command {
         ConfigCommand::Check { file } => check(invocation, file),
-        ConfigCommand::Show(args) => show(args, invocation, config),
+        ConfigCommand::Show(args) => match show(args, invocation, config) {
+            Err(ShowFailure::Parser(failure)) => return failure.exit(),
+            Err(ShowFailure::Errors(errors)) => Err(errors),
+            Ok(()) => Ok(()),
+        },
         ConfigCommand::Schema => {
             let schema = schema(&invocation.command());
             print_result(|out| write_structured(out, OutputFormat::Json, &schema))
@@ -120,8 +131,14 @@ fn show(
     args: &ShowArgs,
     invocation: &Invocation,
     config: Option<&Path>,
-) -> Result<(), Vec<String>> {
+) -> Result<(), ShowFailure> {
     let definition = invocation.command();
+    // One read for all commands, because a pipe can be read only once.
+    let content = config
+        .filter(|_| args.command.is_empty())
+        .map(|path| read_content(path, FileKind::Any))
+        .transpose()
+        .map_err(|error| ShowFailure::Errors(vec![error.to_string()]))?;
     let mut rows = Rows::new();
     for arguments in command_lines(args, &definition) {
         let name = arguments.first().cloned().unwrap_or_default();
@@ -130,16 +147,8 @@ fn show(
             line.extend([OsString::from("--config"), path.as_os_str().to_owned()]);
         }
         line.extend(arguments);
-        let settings =
-            invocation
-                .with_arguments(line)
-                .settings()
-                .map_err(|failure| match failure {
-                    ParseFailure::Arguments(error) => vec![first_line(&error)],
-                    ParseFailure::ConfigFile(errors) => {
-                        errors.iter().map(ToString::to_string).collect()
-                    }
-                })?;
+        let invocation = invocation.with_arguments(line);
+        let settings = invocation.settings(content.clone()).map_err(show_failure)?;
         for setting in settings {
             let name = name.to_string_lossy().into_owned();
             let is_same = |known: &EffectiveSetting| {
@@ -157,7 +166,19 @@ fn show(
         OutputFormat::Table => write_table(out, args.origin, &rows),
         format => write_structured(out, format, &to_json(args.origin, &rows)),
     })
-    .map_err(|error| vec![error])
+    .map_err(|error| ShowFailure::Errors(vec![error]))
+}
+
+fn show_failure(failure: ParseFailure) -> ShowFailure {
+    match failure {
+        ParseFailure::Arguments(error) if error.use_stderr() => {
+            ShowFailure::Errors(vec![first_line(&error)])
+        }
+        ParseFailure::ConfigFile(errors) => {
+            ShowFailure::Errors(errors.iter().map(ToString::to_string).collect())
+        }
+        ParseFailure::Arguments(_) => ShowFailure::Parser(failure),
+    }
 }
 
 /// Command lines whose settings are shown.
@@ -167,6 +188,7 @@ fn command_lines(args: &ShowArgs, definition: &clap::Command) -> Vec<Vec<OsStrin
     }
     definition
         .get_subcommands()
+        .filter(|subcommand| has_settings(subcommand))
         .map(|subcommand| vec![OsString::from(subcommand.get_name())])
         .collect()
 }

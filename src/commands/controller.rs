@@ -85,6 +85,8 @@ async fn control(
     let program = ControllerProgram::build(args, log, &shutdown).await?;
     let apply = move |matches: &ArgMatches| {
         let args = subcommand_args::<ControllerArgs>(matches)?;
+        // The next start would fail with such a file.
+        args.certificate.check()?;
         filter
             .replace(&args.telemetry.log)
             .map_err(|error| error.to_string())

@@ -4,16 +4,16 @@
 //! given by flag and environment, then with its values as defaults.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 
 use crate::cli::ColorWhen;
 use crate::cli::output::print_error;
-use crate::config::{self, ConfigError, ConfigFile, EffectiveSetting};
+use crate::config::{self, ConfigError, ConfigFile, EffectiveSetting, FileKind};
 
 /// Name of the program, as it is installed.
 pub(super) const PROGRAM: &str = "floe-secrets-webhook";
@@ -21,8 +21,12 @@ pub(super) const PROGRAM: &str = "floe-secrets-webhook";
 /// Exit code of wrong arguments and configuration files.
 const WRONG_ARGUMENTS: u8 = 2;
 
-/// Configuration file of a command, and the settings that it was started with.
-pub(super) type ConfigInUse = Option<(PathBuf, Vec<EffectiveSetting>)>;
+/// Configuration file of a command.
+pub(super) struct ConfigInUse {
+    pub path: PathBuf,
+    /// Content that was parsed; `None` for a command without settings, which does not read the file.
+    pub content: Option<Vec<u8>>,
+}
 
 /// Name of the program as a plugin of kubectl, and how it is called then.
 const PLUGIN: (&str, &str) = ("kubectl-floe_secrets", "kubectl floe-secrets");
@@ -38,20 +42,39 @@ pub(super) struct Invocation {
 /// A parsed command line.
 pub(super) struct Parsed {
     pub matches: ArgMatches,
-    /// Path of the configuration file, if there is one.
-    pub config: Option<PathBuf>,
+    /// Configuration file, if there is one.
+    pub config: Option<ConfigInUse>,
     /// Settings of the command.
     pub settings: Vec<EffectiveSetting>,
 }
 
 /// Reason why a command line does not lead to a command.
 pub(super) enum ParseFailure {
-    /// Wrong arguments, or a request for help or the version.
+    /// Wrong arguments, or a request for help or the version. [`Self::arguments`] builds it.
     Arguments(clap::Error),
     ConfigFile(Vec<ConfigError>),
 }
 
 impl ParseFailure {
+    /// Failure of the parser, without values that may have a password.
+    pub(super) fn arguments(mut error: clap::Error, command: &clap::Command) -> Self {
+        let is_hidden = |name: &str| {
+            let arguments = command
+                .get_subcommands()
+                .flat_map(clap::Command::get_arguments);
+            arguments
+                .filter(|argument| argument.is_hide_env_values_set())
+                .any(|argument| argument.to_string() == name)
+        };
+        if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg)
+            && is_hidden(name)
+        {
+            let masked = ContextValue::String("…".to_owned());
+            error.insert(ContextKind::InvalidValue, masked);
+        }
+        Self::Arguments(error)
+    }
+
     /// Prints it, and returns the exit code.
     pub(super) fn exit(self) -> ExitCode {
         match self {
@@ -83,7 +106,7 @@ impl Invocation {
         Self::new(self.definition, arguments)
     }
 
-    /// Colour that the arguments ask for.
+    /// Value of `--color` in the arguments.
     pub(super) fn color(&self) -> ColorWhen {
         ColorWhen::of_arguments(&self.arguments)
     }
@@ -110,60 +133,89 @@ impl Invocation {
 
     /// Parses the arguments, with the configuration file that they name.
     pub(super) fn parse(&self) -> Result<Parsed, ParseFailure> {
+        self.parse_with(None, false)
+    }
+
+    /// Parses the arguments, with this content of the configuration file.
+    #[cfg(feature = "cluster")]
+    pub(super) fn parse_content(&self, content: Vec<u8>) -> Result<Parsed, ParseFailure> {
+        self.parse_with(Some(content), false)
+    }
+
+    /// Settings of a command that is not run, with this content of the configuration file if it was read before.
+    /// Arguments that the command requires may be missing.
+    pub(super) fn settings(
+        &self,
+        content: Option<Vec<u8>>,
+    ) -> Result<Vec<EffectiveSetting>, ParseFailure> {
+        Ok(self.parse_with(content, true)?.settings)
+    }
+
+    fn parse_with(
+        &self,
+        content: Option<Vec<u8>>,
+        may_be_incomplete: bool,
+    ) -> Result<Parsed, ParseFailure> {
         let command = self.command();
-        let strict = command.clone().try_get_matches_from(&self.arguments);
-        let explicit = match strict {
-            Ok(matches) => matches,
-            // The file may have what is missing.
-            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
-                let lenient = command.clone().ignore_errors(true);
-                match lenient.try_get_matches_from(&self.arguments) {
-                    Ok(matches) if config_path(&matches).is_some() => matches,
-                    _ => return Err(ParseFailure::Arguments(error)),
-                }
-            }
-            Err(error) => return Err(ParseFailure::Arguments(error)),
-        };
+        // The file may have what is missing.
+        let explicit = self.matches(&command, true)?;
+        let settings = settings_of(&command, &explicit, None);
+        // A bad file does not stop the commands that check it and that complete a command line.
         let path = config_path(&explicit);
-        let file = match &path {
-            // A bad file does not stop the commands that check it and that complete a command line.
-            Some(_) if settings_of(&command, &explicit, None).is_empty() => None,
-            Some(path) => Some(read_file(&command, path).map_err(ParseFailure::ConfigFile)?),
-            None => None,
+        let Some(path) = path.clone().filter(|_| !settings.is_empty()) else {
+            let matches = self.matches(&command, may_be_incomplete)?;
+            let config = path.map(|path| ConfigInUse {
+                path,
+                content: None,
+            });
+            return Ok(Parsed {
+                matches,
+                config,
+                settings,
+            });
         };
-        let matches = match &file {
-            Some(file) => {
-                let is_explicit = |argument: &str| is_explicit(&explicit, argument);
-                config::apply(command.clone(), file, &is_explicit)
-                    .try_get_matches_from(&self.arguments)
-                    .map_err(ParseFailure::Arguments)?
-            }
-            None => explicit,
+        let is_server = settings.iter().any(|setting| setting.is_live);
+        let kind = if is_server && !may_be_incomplete {
+            FileKind::Regular
+        } else {
+            FileKind::Any
         };
-        let settings = settings_of(&command, &matches, file.as_ref());
+        let content = match content {
+            Some(content) => content,
+            None => config::read_content(&path, kind)
+                .map_err(|error| ParseFailure::ConfigFile(vec![error]))?,
+        };
+        let file = parse_file(&command, &path, &content).map_err(ParseFailure::ConfigFile)?;
+        let is_explicit = |argument: &str| is_explicit(&explicit, argument);
+        let with_file = config::apply(command.clone(), &file, &is_explicit);
+        let matches = self.matches(&with_file, may_be_incomplete)?;
         Ok(Parsed {
+            settings: settings_of(&command, &matches, Some(&file)),
             matches,
-            config: path,
-            settings,
+            config: Some(ConfigInUse {
+                path,
+                content: Some(content),
+            }),
         })
     }
 
-    /// Settings of a command that is not run, whose arguments may be incomplete.
-    pub(super) fn settings(&self) -> Result<Vec<EffectiveSetting>, ParseFailure> {
-        let command = self.command().ignore_errors(true);
-        let parse = |command: clap::Command| {
-            command
-                .try_get_matches_from(&self.arguments)
-                .map_err(ParseFailure::Arguments)
-        };
-        let explicit = parse(command.clone())?;
-        let Some(path) = config_path(&explicit) else {
-            return Ok(settings_of(&command, &explicit, None));
-        };
-        let file = read_file(&command, &path).map_err(ParseFailure::ConfigFile)?;
-        let is_explicit = |argument: &str| is_explicit(&explicit, argument);
-        let matches = parse(config::apply(command.clone(), &file, &is_explicit))?;
-        Ok(settings_of(&command, &matches, Some(&file)))
+    /// Parses the arguments strictly, except that required ones may be missing.
+    fn matches(
+        &self,
+        command: &clap::Command,
+        may_be_incomplete: bool,
+    ) -> Result<ArgMatches, ParseFailure> {
+        match command.clone().try_get_matches_from(&self.arguments) {
+            // The parser checks values and conflicts first, so there is no other error.
+            Err(error)
+                if may_be_incomplete && error.kind() == ErrorKind::MissingRequiredArgument =>
+            {
+                let lenient = command.clone().ignore_errors(true);
+                lenient.try_get_matches_from(&self.arguments)
+            }
+            parsed => parsed,
+        }
+        .map_err(|error| ParseFailure::arguments(error, command))
     }
 }
 
@@ -189,9 +241,19 @@ pub(super) fn first_line(error: &clap::Error) -> String {
 /// Reads a configuration file and checks its values.
 pub(super) fn read_file(
     command: &clap::Command,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<ConfigFile, Vec<ConfigError>> {
-    ConfigFile::read(path, &|file| config::check_values(command, file))
+    let content = config::read_content(path, FileKind::Any).map_err(|error| vec![error])?;
+    parse_file(command, path, &content)
+}
+
+fn parse_file(
+    command: &clap::Command,
+    path: &Path,
+    content: &[u8],
+) -> Result<ConfigFile, Vec<ConfigError>> {
+    let name = path.display().to_string().into();
+    ConfigFile::parse(&name, content, &|file| config::check_values(command, file))
 }
 
 /// Replaces the program's name in the examples of all subcommands.

@@ -1,21 +1,18 @@
 //! Reload of the configuration file of servers: settings that are safe to change are applied, the old ones are kept if
 //! the new file is bad.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::program::{ConfigInUse, Invocation};
-use crate::config::EffectiveSetting;
+use super::program::{Invocation, Parsed};
+use crate::config::{EffectiveSetting, FileKind, read_content};
 
 /// Interval at which the file is read. The kubelet itself takes up to a minute to update a mounted ConfigMap.
 pub(super) const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Limit of a file's bytes that are compared; larger files are refused when they are parsed.
-const MAX_COMPARED_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Follows a configuration file.
 pub(super) struct ConfigReload {
@@ -39,12 +36,14 @@ struct Changes {
 }
 
 impl ConfigReload {
-    pub(super) fn new(invocation: &Invocation, config: ConfigInUse) -> Self {
+    /// Follows the file that was parsed at the start.
+    pub(super) fn new(invocation: &Invocation, parsed: Parsed) -> Self {
+        let settings = parsed.settings;
         Self {
             invocation: invocation.clone(),
-            file: config.map(|(path, settings)| FollowedFile {
-                content: read(&path),
-                path,
+            file: parsed.config.map(|config| FollowedFile {
+                content: Ok(config.content.unwrap_or_default()),
+                path: config.path,
                 settings,
             }),
         }
@@ -71,14 +70,17 @@ impl FollowedFile {
         invocation: &Invocation,
         apply: &impl Fn(&ArgMatches) -> Result<(), String>,
     ) {
-        let content = read(&self.path);
+        let content =
+            read_content(&self.path, FileKind::Regular).map_err(|error| error.to_string());
         if content == self.content {
             return;
         }
-        self.content = content;
-        let applied = invocation
-            .parse()
-            .map_err(|failure| failure.to_string())
+        self.content.clone_from(&content);
+        let applied = content
+            .and_then(|content| {
+                let parsed = invocation.parse_content(content);
+                parsed.map_err(|failure| failure.to_string())
+            })
             .and_then(|parsed| {
                 apply(&parsed.matches)?;
                 Ok(parsed.settings)
@@ -129,17 +131,6 @@ impl Changes {
         }
         changes
     }
-}
-
-/// Content of the file. It is small and local, so the runtime is not held up.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read as _;
-    let mut content = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_COMPARED_BYTES)
-        .read_to_end(&mut content)
-        .map_err(|error| error.to_string())?;
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -90,21 +90,28 @@ async fn serve(
     // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
+    let own_namespace = args.policy.own_namespace.clone();
     let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
     program.background.spawn(signals.run(shutdown.clone()));
     let policy = program.policy.clone();
-    let apply = move |matches: &ArgMatches| apply_settings(matches, &filter, &policy);
+    let apply = move |matches: &ArgMatches| {
+        apply_settings(matches, own_namespace.as_deref(), &filter, &policy)
+    };
     program.background.spawn(reload.run(apply));
     program.run(&shutdown).await
 }
 
-/// Applies the settings that are safe to change, all or none.
+/// Applies the settings that are safe to change, all or none. The own namespace is that of the start.
 fn apply_settings(
     matches: &ArgMatches,
+    own_namespace: Option<&str>,
     filter: &FilterHandle,
     policy: &SharedPolicy,
 ) -> Result<(), String> {
-    let args = subcommand_args::<ServeArgs>(matches)?;
+    let mut args = subcommand_args::<ServeArgs>(matches)?;
+    // The next start would fail with such a file.
+    args.listener.check()?;
+    args.policy.own_namespace = own_namespace.map(str::to_owned);
     filter
         .replace(&args.telemetry.log)
         .map_err(|error| error.to_string())?;

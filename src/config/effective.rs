@@ -105,8 +105,7 @@ fn value_of(matches: &clap::ArgMatches, argument: &str) -> Option<String> {
     (!joined.is_empty()).then_some(joined)
 }
 
-/// The text without user and password, if it is a URL that has them. No setting may have them, but somebody may write
-/// them nevertheless.
+/// Replaces user and password of a URL. Parsers refuse such URLs; this keeps a missed one out of the output.
 fn mask_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();

@@ -11,7 +11,7 @@ pub(crate) const MAX_REPORTED_ERRORS: usize = 50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigError {
     pub place: Place,
-    /// A sentence that says what is wrong and what to do.
+    /// Problem and remedy, in one sentence.
     pub message: String,
 }
 

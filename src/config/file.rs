@@ -21,6 +21,15 @@ pub(crate) struct ConfigFile {
     pub values: Vec<FileValue>,
 }
 
+/// Files that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// Pipes too, as in `<(…)` of a shell.
+    Any,
+    /// Files that can be read again. A pipe without a writer would block a server.
+    Regular,
+}
+
 /// A setting's value in a file.
 #[derive(Clone)]
 pub(crate) struct FileValue {
@@ -39,21 +48,25 @@ impl std::fmt::Debug for FileValue {
     }
 }
 
-impl ConfigFile {
-    /// Reads a file; `check` checks the values of settings that are known and have the right type.
-    ///
-    /// # Errors
-    /// The file cannot be read, or every problem of its settings, in the order of the file.
-    pub(crate) fn read(path: &Path, check: &ValueCheck<'_>) -> Result<Self, Vec<ConfigError>> {
-        let name: Arc<str> = path.display().to_string().into();
-        let bytes = read_bytes(path).map_err(|message| vec![file_error(&name, None, message)])?;
-        Self::parse(&name, &bytes, check)
+impl FileValue {
+    /// Error at the value.
+    pub(super) fn error(&self, file: &ConfigFile, message: String) -> ConfigError {
+        ConfigError {
+            place: Place {
+                file: Arc::clone(&file.name),
+                position: Some(self.position),
+                field: self.section.path(self.setting),
+            },
+            message,
+        }
     }
+}
 
-    /// Parses the content of a file.
+impl ConfigFile {
+    /// Parses the content of a file; `check` checks the values of settings that are known and have the right type.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Every problem of the settings, in the order of the file.
     pub(crate) fn parse(
         name: &Arc<str>,
         bytes: &[u8],
@@ -93,13 +106,29 @@ impl ConfigFile {
     }
 }
 
-/// Bytes of a file, one more than allowed at most.
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads the content of a file. It is small and local, so the runtime of a server is not held up.
+///
+/// # Errors
+/// A sentence: it cannot be read, is of another kind, or is too large.
+pub(crate) fn read_content(path: &Path, kind: FileKind) -> Result<Vec<u8>, ConfigError> {
+    let name: Arc<str> = path.display().to_string().into();
+    read_bytes(path, kind).map_err(|message| file_error(&name, None, message))
+}
+
+fn read_bytes(path: &Path, kind: FileKind) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("the file cannot be read: {error}");
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
+    // The kind is checked first, because opening a pipe waits for its writer.
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if metadata.is_dir() {
         return Err("this is a folder; name a file".to_owned());
     }
+    if kind == FileKind::Regular && !metadata.is_file() {
+        return Err(
+            "this is not a regular file, and a server reads the file again when it changes; name a regular file"
+                .to_owned(),
+        );
+    }
+    let file = std::fs::File::open(path).map_err(cannot)?;
     let limit = u64::try_from(YamlLimits::HAND_WRITTEN.bytes + 1).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
@@ -140,10 +169,13 @@ impl Reader<'_> {
             }
         };
         for entry in entries {
+            if self.is_full() {
+                return;
+            }
             let known = SECTIONS.iter().find(|section| section.name == entry.key);
             let Some(section) = known else {
                 let message = unknown("section", &entry.key, SECTIONS.iter().map(|s| s.name));
-                self.error(entry.key_position, entry.key.clone(), message);
+                self.error(entry.key_position, printable(&entry.key), message);
                 continue;
             };
             self.read_section(section, &entry.node);
@@ -162,7 +194,10 @@ impl Reader<'_> {
             }
         };
         for entry in entries {
-            let path = format!("{}.{}", section.name, entry.key);
+            if self.is_full() {
+                return;
+            }
+            let path = format!("{}.{}", section.name, printable(&entry.key));
             let named = |setting: &&Setting| setting.name == entry.key;
             let Some(setting) = section.settings.iter().find(named) else {
                 let message = unknown(
@@ -185,6 +220,11 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether more problems were found than are reported.
+    fn is_full(&self) -> bool {
+        self.errors.len() > MAX_REPORTED_ERRORS
+    }
+
     fn error(&mut self, position: Position, field: String, message: String) {
         self.errors.push(ConfigError {
             place: Place {
@@ -197,11 +237,32 @@ impl Reader<'_> {
     }
 }
 
-/// Sentence about an unknown name, with the nearest known one.
-fn unknown(what: &str, name: &str, known: impl Iterator<Item = &'static str> + Clone) -> String {
+/// Limit of the characters of a key that are printed.
+const MAX_PRINTED_KEY: usize = 100;
+
+/// A key of the file for terminals and logs: cut, and with control characters escaped.
+fn printable(key: &str) -> String {
+    let mut text = String::new();
+    for c in key.chars().take(MAX_PRINTED_KEY) {
+        match c {
+            '"' | '\'' => text.push(c),
+            c => text.extend(c.escape_debug()),
+        }
+    }
+    if key.chars().nth(MAX_PRINTED_KEY).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+/// Sentence about an unknown name of a kind, with the nearest known one.
+fn unknown(kind: &str, name: &str, known: impl Iterator<Item = &'static str> + Clone) -> String {
     let folded = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    // Much longer names are near to none, and a comparison takes the product of both lengths.
+    let longest = known.clone().map(str::len).max().unwrap_or_default();
     let near = known
         .clone()
+        .filter(|_| name.len() <= 2 * (longest + MAX_DISTANCE))
         .map(|known| {
             (
                 strsim::damerau_levenshtein(&folded(known), &folded(name)),
@@ -211,10 +272,10 @@ fn unknown(what: &str, name: &str, known: impl Iterator<Item = &'static str> + C
         .min()
         .filter(|(distance, _)| *distance <= MAX_DISTANCE);
     if let Some((_, near)) = near {
-        return format!("unknown {what}; did you mean \"{near}\"?");
+        return format!("unknown {kind}; did you mean \"{near}\"?");
     }
     let known: Vec<_> = known.collect();
-    format!("unknown {what}; known are {}", known.join(", "))
+    format!("unknown {kind}; known are {}", known.join(", "))
 }
 
 /// Limit of the edits between a name and the one that is suggested for it.
@@ -270,8 +331,8 @@ mod tests {
             [
                 "c.yaml:1:1: server: unknown section; did you mean \"serve\"?",
                 "c.yaml:4:3: serve.listens: unknown setting; did you mean \"listen\"?",
-                "c.yaml:5:18: serve.workerThreads: expected a number, found text",
-                "c.yaml:6:11: serve.listen: expected an address and a port, as in \"0.0.0.0:8443\", found a number; put it in quotes if it is meant",
+                "c.yaml:5:18: serve.workerThreads: expected a number from 1 to 64, found text",
+                "c.yaml:6:11: serve.listen: expected an IP address and a port, as in \"0.0.0.0:8443\", found a number; put it in quotes if it is meant",
                 "c.yaml:7:15: serve.drainTimeout: the value is missing: write a duration, as in 10s or 1m30s, or remove the line",
                 "c.yaml:8:6: log: expected settings, found a list",
                 "c.yaml:10:15: injection.namespaces: item 2 has a comma: write one item for each name",
@@ -299,10 +360,12 @@ mod tests {
     #[test]
     fn bounds_are_enforced() {
         let one = |text: &str| errors(text).join("\n");
-        let long = "x".repeat(super::super::types::MAX_TEXT_BYTES + 1);
-        assert!(one(&format!("log: {{filter: {long}}}")).contains("longer than 4096 bytes"));
-        let exact = format!("log: {{filter: {}}}", &long[1..]);
-        assert!(parse("c", exact.as_bytes()).is_ok());
+        let long = "x".repeat(super::super::types::MAX_TEXT_LENGTH + 1);
+        assert!(one(&format!("log: {{filter: {long}}}")).contains("longer than 4096 characters"));
+        for exact in [&long[1..], &"é".repeat(long.len() - 1)] {
+            let exact = format!("log: {{filter: {exact}}}");
+            assert!(parse("c", exact.as_bytes()).is_ok());
+        }
         let items = |count: usize| {
             format!(
                 "injection: {{namespaces: [{}]}}",
@@ -327,13 +390,58 @@ mod tests {
     #[test]
     fn files_that_cannot_be_read_are_one_sentence() {
         let folder = tempfile::tempdir().unwrap();
-        let message =
-            |path: &Path| ConfigFile::read(path, &|_| Vec::new()).unwrap_err()[0].to_string();
+        let message = |path: &Path| read_content(path, FileKind::Any).unwrap_err().to_string();
         assert!(message(folder.path()).ends_with("this is a folder; name a file"));
         let missing = folder.path().join("missing.yaml");
         assert!(message(&missing).contains("missing.yaml: the file cannot be read: No such file"));
         let large = folder.path().join("large.yaml");
         std::fs::write(&large, vec![b'#'; 2 * 1024 * 1024]).unwrap();
         assert!(message(&large).ends_with("the file is larger than 1048576 bytes"));
+    }
+
+    #[test]
+    fn server_refuses_a_pipe_without_waiting_for_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let error = read_content(&pipe, FileKind::Regular)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("this is not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_printed_without_control_characters() {
+        let text = "\"\\e[31mred\\nline\": 1\nserve: {\"l\\e\\u202e\": 1}\n";
+        let long = format!("{text}{}: 1\n", "x".repeat(5000));
+        let errors = errors(&long);
+        assert!(
+            errors[0].starts_with("c.yaml:1:1: \\u{1b}[31mred\\nline: unknown section"),
+            "{errors:?}"
+        );
+        assert!(
+            errors[1].contains("serve.l\\u{1b}\\u{202e}: unknown setting"),
+            "{errors:?}"
+        );
+        assert!(
+            errors[2].len() < 400 && errors[2].contains("x…: unknown"),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn reader_stops_at_the_limit_of_reported_errors() {
+        let name: Arc<str> = "c.yaml".into();
+        let keys = (0..50_000).map(|index| format!("x{index}: 1\n"));
+        let text: String = keys.collect();
+        let root = yaml::parse(&text, YamlLimits::HAND_WRITTEN).unwrap();
+        let mut reader = Reader {
+            name: &name,
+            values: Vec::new(),
+            errors: Vec::new(),
+        };
+        reader.read_root(&root);
+        assert_eq!(reader.errors.len(), MAX_REPORTED_ERRORS + 1);
     }
 }

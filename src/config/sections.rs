@@ -9,6 +9,31 @@ use super::types::{
 /// Group of the settings that name the source of the serving certificate.
 const CERTIFICATE_SOURCE: &str = "certificate source";
 
+/// Form of durations that are measured again and again.
+const INTERVAL: &str = "a duration of at least 1s, as in 10s or 1m30s";
+
+/// Form of label selectors.
+const SELECTOR: &str = "a label selector of at most 4096 bytes, as in \"team in (a,b),!legacy\"";
+
+/// Form of the list of sidecars.
+const SIDECARS: &str = "a list of names or globs of containers, each with or without @LABEL, as in [istio-proxy, wait@example.com/job]";
+
+/// Form of a convention for names of Secrets.
+const NAME_PATTERN: &str = "floe, or a glob of lower-case letters, digits, '-', '.', '*', '?' and words in braces, \
+    as short as the name of a Secret, as in \"{service}-*\"";
+
+/// Form of log filters.
+const FILTER: &str = "a level or directives, as in \"info\" or \"info,floe_secrets_webhook=debug\"";
+
+/// Form of a collector's address.
+const COLLECTOR: &str = "the base address of a collector for OTLP over HTTP, as in \"http://collector:4318\", without user, query or fragment";
+
+/// Whether a subcommand has an argument that the file can set.
+pub(crate) fn has_settings(subcommand: &clap::Command) -> bool {
+    let mut settings = SECTIONS.iter().flat_map(|section| section.settings);
+    settings.any(|setting| setting.argument_of(subcommand).is_some())
+}
+
 /// Every section.
 pub(crate) static SECTIONS: &[Section] = &[
     Section {
@@ -24,14 +49,18 @@ pub(crate) static SECTIONS: &[Section] = &[
         name: "injection",
         summary: "Objects and containers that secrets are injected into, for all commands.",
         settings: &[
-            Setting::new::<TextList>("sidecarContainers", "sidecar_containers").live(&["serve"]),
+            Setting::new::<TextList>("sidecarContainers", "sidecar_containers")
+                .live(&["serve"])
+                .expecting(SIDECARS),
             Setting::new::<TextList>("exemptNamespaces", "exempt_namespaces").live(&["serve"]),
             Setting::new::<TextList>("namespaces", "namespaces"),
-            Setting::new::<Text>("namespaceSelector", "namespace_selector"),
-            Setting::new::<Text>("objectSelector", "object_selector"),
+            Setting::new::<Text>("namespaceSelector", "namespace_selector").expecting(SELECTOR),
+            Setting::new::<Text>("objectSelector", "object_selector").expecting(SELECTOR),
             Setting::new::<Boolean>("intoTemplates", "workloads_inject_template").live(&["serve"]),
             Setting::new::<UnavailablePolicy>("onUnavailable", "on_unavailable").live(&["serve"]),
-            Setting::new::<Text>("secretNamePattern", "secret_name_pattern").live(&["serve"]),
+            Setting::new::<Text>("secretNamePattern", "secret_name_pattern")
+                .live(&["serve"])
+                .expecting(NAME_PATTERN),
             Setting::new::<NamePolicy>("secretNameMode", "secret_name_mode").live(&["serve"]),
         ],
     },
@@ -66,10 +95,10 @@ pub(crate) static SECTIONS: &[Section] = &[
             Setting::new::<Text>("certificate", "tls_certificate").grouped(CERTIFICATE_SOURCE),
             Setting::new::<Text>("secret", "tls_secret").grouped(CERTIFICATE_SOURCE),
             Setting::new::<FilePath>("clientCA", "tls_client_ca"),
-            Setting::new::<Duration>("poll", "tls_poll"),
+            Setting::new::<Duration>("poll", "tls_poll").expecting(INTERVAL),
             Setting::new::<TextList>("names", "tls_names"),
-            Setting::new::<Duration>("validity", "tls_validity"),
-            Setting::new::<Duration>("caGrace", "ca_grace"),
+            Setting::new::<Duration>("validity", "tls_validity").expecting(INTERVAL),
+            Setting::new::<Duration>("caGrace", "ca_grace").expecting(INTERVAL),
         ],
     },
     Section {
@@ -77,10 +106,11 @@ pub(crate) static SECTIONS: &[Section] = &[
         summary: "Work of the controller, and its lease.",
         settings: &[
             Setting::new::<Address>("opsListen", "ops_listen").only("controller"),
-            Setting::new::<Duration>("driftInterval", "drift_interval"),
+            Setting::new::<Duration>("driftInterval", "drift_interval").expecting(INTERVAL),
             Setting::new::<Boolean>("retryOwners", "retry_owners"),
             Setting::new::<Text>("leaseName", "lease_name"),
-            Setting::new::<Duration>("leaseDuration", "lease_duration"),
+            Setting::new::<Duration>("leaseDuration", "lease_duration")
+                .expecting("whole seconds from 3s to 1h, as in 15s"),
             Setting::new::<Text>("identity", "identity"),
         ],
     },
@@ -89,14 +119,16 @@ pub(crate) static SECTIONS: &[Section] = &[
         summary: "Log of servers.",
         settings: &[
             Setting::new::<LogFormatName>("format", "log_format"),
-            Setting::new::<Text>("filter", "log").live(&["serve", "controller"]),
+            Setting::new::<Text>("filter", "log")
+                .live(&["serve", "controller"])
+                .expecting(FILTER),
         ],
     },
     Section {
         name: "tracing",
         summary: "Export of traces by OTLP.",
         settings: &[
-            Setting::new::<Text>("endpoint", "otlp_endpoint"),
+            Setting::new::<Text>("endpoint", "otlp_endpoint").expecting(COLLECTOR),
             Setting::new::<FilePath>("ca", "otlp_ca"),
             Setting::new::<Ratio>("ratio", "trace_ratio"),
         ],

@@ -24,6 +24,8 @@ pub(crate) struct Setting {
     pub live_in: &'static [&'static str],
     /// Settings that replace each other. A flag or variable for one of them replaces all of the file.
     pub group: Option<&'static str>,
+    /// Form of a valid value, as the object of "expected".
+    pub form: &'static str,
     /// Converts a value to texts for the argument's parser.
     pub texts: fn(&Node) -> Result<Vec<String>, String>,
     pub schema: fn(&mut SchemaGenerator) -> Schema,
@@ -37,6 +39,7 @@ impl Setting {
             applies_to: AppliesTo::Every,
             live_in: &[],
             group: None,
+            form: T::FORM,
             texts: T::texts,
             schema: T::json_schema,
         }
@@ -55,6 +58,12 @@ impl Setting {
 
     pub(super) const fn grouped(mut self, group: &'static str) -> Self {
         self.group = Some(group);
+        self
+    }
+
+    /// Narrows the form of its type.
+    pub(super) const fn expecting(mut self, form: &'static str) -> Self {
+        self.form = form;
         self
     }
 

@@ -8,14 +8,24 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::yaml::{Node, NodeValue};
 
-/// Limit of a text in bytes: a selector may be that long.
-pub(super) const MAX_TEXT_BYTES: usize = 4096;
+/// Limit of a text in characters: a selector may be that long.
+pub(super) const MAX_TEXT_LENGTH: usize = 4096;
 
 /// Limit of the items of a list.
 pub(super) const MAX_LIST_ITEMS: usize = 1000;
 
+/// IP address and port, as in `0.0.0.0:8443` and `[::]:8443`.
+const ADDRESS: &str = concat!(
+    r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}",
+    r"|\[[0-9A-Fa-f:.]{2,45}\])",
+    r":([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+);
+
 /// Type of a setting's value.
 pub(super) trait SettingType: JsonSchema {
+    /// Form of a valid value, as the object of "expected".
+    const FORM: &'static str;
+
     /// Converts a value to texts for the argument's parser.
     ///
     /// # Errors
@@ -23,9 +33,9 @@ pub(super) trait SettingType: JsonSchema {
     fn texts(node: &Node) -> Result<Vec<String>, String>;
 }
 
-/// Declares a type: its schema, and how its value is read.
+/// Declares a type: the form of its values, its schema, and how a value is read.
 macro_rules! types {
-    ($($(#[$doc:meta])* $name:ident, $schema:tt, $read:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $form:literal, $schema:tt, $read:expr;)*) => {$(
         $(#[$doc])*
         pub(super) enum $name {}
 
@@ -44,9 +54,11 @@ macro_rules! types {
         }
 
         impl SettingType for $name {
+            const FORM: &'static str = $form;
+
             fn texts(node: &Node) -> Result<Vec<String>, String> {
-                let read: fn(&Node) -> Result<Vec<String>, String> = $read;
-                read(node)
+                let read: fn(&Node, &str) -> Result<Vec<String>, String> = $read;
+                read(node, $form)
             }
         }
     )*};
@@ -54,28 +66,29 @@ macro_rules! types {
 
 types! {
     /// Name, filter, selector or URL.
-    Text, {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_BYTES}, |node| text(node, "text");
+    Text, "text", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}, text;
     /// Path of a file, from the working directory of the program.
-    FilePath, {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_BYTES}, |node| text(node, "the path of a file");
-    /// Address and port.
-    Address, {"type": "string", "pattern": r"^\S+:[0-9]{1,5}$"},
-        |node| text(node, "an address and a port, as in \"0.0.0.0:8443\"");
+    FilePath, "the path of a file",
+        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}, text;
+    /// IP address and port.
+    Address, "an IP address and a port, as in \"0.0.0.0:8443\"",
+        {"type": "string", "pattern": ADDRESS}, text;
     /// Duration in the format of Go and Kubernetes.
-    Duration, {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"},
-        |node| text(node, "a duration, as in 10s or 1m30s");
-    Boolean, {"type": "boolean"}, boolean;
+    Duration, "a duration, as in 10s or 1m30s",
+        {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))+$"}, text;
+    Boolean, "true or false", {"type": "boolean"}, boolean;
     /// Number of worker threads.
-    WorkerThreads, {"type": "integer", "minimum": 1, "maximum": 64}, number;
+    WorkerThreads, "a number from 1 to 64", {"type": "integer", "minimum": 1, "maximum": 64}, number;
     /// Ratio of all traces.
-    Ratio, {"type": "number", "minimum": 0, "maximum": 1}, number;
-    LogFormatName, {"type": "string", "enum": ["json", "pretty"]}, |node| text(node, "json or pretty");
-    UnavailablePolicy, {"type": "string", "enum": ["deny", "admit"]}, |node| text(node, "deny or admit");
-    NamePolicy, {"type": "string", "enum": ["warn", "deny"]}, |node| text(node, "warn or deny");
+    Ratio, "a number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1}, number;
+    LogFormatName, "json or pretty", {"type": "string", "enum": ["json", "pretty"]}, text;
+    UnavailablePolicy, "deny or admit", {"type": "string", "enum": ["deny", "admit"]}, text;
+    NamePolicy, "warn or deny", {"type": "string", "enum": ["warn", "deny"]}, text;
     /// List of names or patterns.
-    TextList, {
+    TextList, "a list, as in [one, two]", {
         "type": "array",
         "maxItems": MAX_LIST_ITEMS,
-        "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_BYTES, "pattern": "^[^,]*$"}
+        "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": "^[^,]*$"}
     }, list;
 }
 
@@ -84,9 +97,9 @@ fn text(node: &Node, expected: &str) -> Result<Vec<String>, String> {
         NodeValue::Text(text) if text.is_empty() => Err(format!(
             "the value is empty: write {expected}, or remove the line"
         )),
-        NodeValue::Text(text) if text.len() > MAX_TEXT_BYTES => {
-            Err(format!("the value is longer than {MAX_TEXT_BYTES} bytes"))
-        }
+        NodeValue::Text(text) if text.chars().nth(MAX_TEXT_LENGTH).is_some() => Err(format!(
+            "the value is longer than {MAX_TEXT_LENGTH} characters"
+        )),
         NodeValue::Text(text) => Ok(vec![text.clone()]),
         NodeValue::Null => Err(format!(
             "the value is missing: write {expected}, or remove the line"
@@ -99,25 +112,23 @@ fn text(node: &Node, expected: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn boolean(node: &Node) -> Result<Vec<String>, String> {
+fn boolean(node: &Node, expected: &str) -> Result<Vec<String>, String> {
     match node.value {
         NodeValue::Bool(value) => Ok(vec![value.to_string()]),
-        _ => Err(wrong_type(node, "true or false")),
+        _ => Err(wrong_type(node, expected)),
     }
 }
 
-fn number(node: &Node) -> Result<Vec<String>, String> {
+fn number(node: &Node, expected: &str) -> Result<Vec<String>, String> {
     match node.value {
         NodeValue::Integer(value) => Ok(vec![value.to_string()]),
         NodeValue::Float(value) => Ok(vec![value.to_string()]),
-        _ => Err(wrong_type(node, "a number")),
+        _ => Err(wrong_type(node, expected)),
     }
 }
 
-fn list(node: &Node) -> Result<Vec<String>, String> {
-    let items = node
-        .items()
-        .ok_or_else(|| wrong_type(node, "a list, as in [one, two]"))?;
+fn list(node: &Node, expected: &str) -> Result<Vec<String>, String> {
+    let items = node.items().ok_or_else(|| wrong_type(node, expected))?;
     if items.len() > MAX_LIST_ITEMS {
         return Err(format!("more than {MAX_LIST_ITEMS} items"));
     }

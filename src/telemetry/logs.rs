@@ -172,6 +172,11 @@ where
     Ok((subscriber, FilterHandle(Box::new(replace))))
 }
 
+/// Whether a filter can be parsed.
+pub(crate) fn is_filter(filter: &str) -> bool {
+    directives(filter).is_ok()
+}
+
 fn directives(filter: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder()
         // With a filter that only names targets, other targets log at `info`. A bare level in the filter is later and

@@ -163,18 +163,29 @@ fn satisfies(schema: &Value, value: &Value) -> bool {
     true
 )]
 #[case("log: {format: pretty, filter: 'info,hyper=debug'}", true)]
+#[case("serve: {listen: '[::]:8443', opsListen: '127.0.0.1:65535'}", true)]
+#[case("serve: {drainTimeout: 30s1.5m}", true)]
+#[case("serve: {drainTimeout: 5µs}", true)]
+#[case("serve: {drainTimeout: 5μs}", true)]
 #[case("injection: {sidecarContainers: [], onUnavailable: admit}", true)]
 #[case("- serve", false)]
 #[case("server: {}", false)]
 #[case("serve: []", false)]
 #[case("serve: {listen: 8443}", false)]
 #[case("serve: {listen: nowhere}", false)]
+#[case("serve: {listen: 'localhost:8443'}", false)]
+#[case("serve: {listen: '256.0.0.1:8443'}", false)]
+#[case("serve: {listen: '127.0.0.1:65536'}", false)]
 #[case("serve: {workerThreads: 0}", false)]
 #[case("serve: {workerThreads: '4'}", false)]
 #[case("serve: {workerThreads: 65}", false)]
 #[case("serve: {trustedCallers: 1}", false)]
 #[case("serve: {drainTimeout: 20}", false)]
 #[case("serve: {drainTimeout: soon}", false)]
+#[case("serve: {drainTimeout: 1m 30s}", false)]
+#[case("serve: {drainTimeout: -5s}", false)]
+#[case("serve: {drainTimeout: .5s}", false)]
+#[case("serve: {drainTimeout: PT5M}", false)]
 #[case("tracing: {ratio: 1.5}", false)]
 #[case("tls: {cert: ''}", false)]
 #[case("tls: {cert: ~}", false)]
@@ -184,6 +195,10 @@ fn satisfies(schema: &Value, value: &Value) -> bool {
 #[case("injection: {namespaces: ['a,b']}", false)]
 #[case("injection: {namespaces: [1]}", false)]
 fn schema_and_parser_agree(#[case] text: &str, #[case] is_valid: bool) {
+    schema_and_parser_agree_about(text, is_valid);
+}
+
+fn schema_and_parser_agree_about(text: &str, is_valid: bool) {
     let command = Cli::command();
     let check = |file: &ConfigFile| check_values(&command, file);
     let parsed = ConfigFile::parse(&"c".into(), text.as_bytes(), &check).is_ok();
@@ -192,6 +207,52 @@ fn schema_and_parser_agree(#[case] text: &str, #[case] is_valid: bool) {
         .unwrap()
         .unwrap_or(Value::Null);
     assert_eq!(satisfies(&schema(&command), &value), is_valid, "schema");
+}
+
+#[rstest]
+#[case('x', 4096, true)]
+#[case('é', 4096, true)]
+#[case('é', 4097, false)]
+fn schema_and_parser_count_characters(
+    #[case] character: char,
+    #[case] count: usize,
+    #[case] is_valid: bool,
+) {
+    let text: String = std::iter::repeat_n(character, count).collect();
+    schema_and_parser_agree_about(&format!("kubernetes: {{context: {text}}}"), is_valid);
+}
+
+/// Values of which a parser quotes a part, or the flag.
+#[rstest]
+#[case("injection: {sidecarContainers: ['a@hunter2 b']}")]
+#[case("injection: {sidecarContainers: ['hunter2 b']}")]
+#[case(&format!("injection: {{secretNamePattern: hunter2{}}}", "x".repeat(300)))]
+#[case(&format!("injection: {{namespaceSelector: '{}hunter2'}}", "a,".repeat(2040)))]
+#[case("injection: {onUnavailable: hunter2}")]
+#[case("serve: {workerThreads: 65}")]
+#[case("serve: {listen: 'hunter2:65'}")]
+#[case("log: {filter: 'info,=,hunter2'}")]
+#[case("tracing: {endpoint: 'http://u:hunter2@c'}")]
+#[case("controller: {leaseDuration: 65h}")]
+fn message_has_the_form_of_the_setting_and_no_part_of_the_value(#[case] text: &str) {
+    let command = Cli::command();
+    let check = |file: &ConfigFile| check_values(&command, file);
+    let errors = ConfigFile::parse(&"c".into(), text.as_bytes(), &check).unwrap_err();
+    let message = errors[0].to_string();
+    assert!(
+        message.contains(": the value is not valid: expected "),
+        "{message}"
+    );
+    for hidden in ["hunter2", "65", "--"] {
+        assert!(!message.contains(hidden), "{message}");
+    }
+}
+
+#[test]
+fn documentation_has_the_maximum_of_durations() {
+    let page = include_str!("../../../docs/CONFIGURATION.md");
+    let hours = crate::cli::values::MAX_DURATION.as_secs() / 3600;
+    assert!(page.contains(&format!("| duration | {hours}h (10 years) |")));
 }
 
 #[test]

@@ -222,17 +222,146 @@ log: {format: hunter2}
     }
 }
 
-#[test]
-fn show_never_prints_a_password() {
-    let output = run(
-        "",
-        &["config", "show", "--origin", "serve"],
-        &[(
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "http://user:hunter2@collector:4318",
-        )],
-    );
+#[rstest]
+#[case::help(&["serve", "--help"], 0)]
+#[case::serve(&["serve"], 2)]
+#[case::controller(&["controller"], 2)]
+#[case::show(&["config", "show", "--origin", "serve"], 2)]
+#[case::show_all(&["config", "show", "--origin"], 2)]
+fn password_in_the_collectors_variable_is_never_printed(#[case] args: &[&str], #[case] code: i32) {
+    let variable = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:hunter2@c");
+    let output = run("", args, &[variable]);
+    assert_eq!(output.code, code, "{}", output.text());
+    assert!(output.text().contains("--otlp-endpoint"));
     assert!(!output.text().contains("hunter2"), "{}", output.text());
+}
+
+#[test]
+fn password_in_the_collectors_flag_is_never_printed() {
+    let output = run("", &["serve", "--otlp-endpoint=http://u:hunter2@c"], &[]);
+    assert_eq!(output.code, 2, "{}", output.text());
+    let expected = "invalid value '…' for '--otlp-endpoint <URL>'";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    assert!(!output.text().contains("hunter2"), "{}", output.text());
+}
+
+#[rstest]
+#[case(&["srve"], &[], "unrecognized subcommand 'srve'")]
+#[case(&["serve"], &[("FLOE_SECRETS_LISTEN", "bad")], "invalid value 'bad' for '--listen")]
+#[case(&["serve", "--listen", "bad", "--drain-timeout", "5s"], &[], "invalid value 'bad' for '--listen")]
+#[case(&["serve", "--lisen=x"], &[], "unexpected argument '--lisen'")]
+#[case(&["inject", "--listen=127.0.0.1:1"], &[], "unexpected argument '--listen'")]
+fn show_rejects_wrong_arguments(
+    #[case] command: &[&str],
+    #[case] environment: &[(&str, &str)],
+    #[case] expected: &str,
+) {
+    let args = [&["config", "show", "--config", "c.yaml"], command].concat();
+    for file in ["", "serve: {drainTimeout: 1s}"] {
+        let output = run(file, &args, environment);
+        assert_eq!(output.code, 2, "{}", output.text());
+        assert_eq!(output.stdout, "");
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn show_prints_help_of_the_command() {
+    let output = run("", &["config", "show", "serve", "--help"], &[]).expect_success();
+    assert!(
+        output.stdout.contains("--drain-timeout"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn show_does_not_need_required_arguments() {
+    let file = "injection: {sidecarContainers: [x]}";
+    let args = ["config", "show", "--config", "c.yaml", "inject"];
+    let output = run(file, &args, &[]).expect_success();
+    assert!(
+        output.stdout.contains("injection.sidecarContainers"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[rstest]
+#[case(
+    "tls: {cert: a, key: b, secret: c}",
+    "c.yaml:1:32: tls.secret: it cannot be used with tls.cert and tls.key"
+)]
+#[case(
+    "log: {filter: 'info,=,hunter2'}",
+    "c.yaml:1:15: log.filter: the value is not valid"
+)]
+fn file_that_serve_cannot_start_with_is_refused(#[case] file: &str, #[case] expected: &str) {
+    for args in [
+        &["config", "check", "c.yaml"][..],
+        &["serve", "--config", "c.yaml"],
+    ] {
+        let output = run(file, args, &[]);
+        assert_eq!(output.code, 2, "{}", output.text());
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+        assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn duration_that_would_overflow_is_refused() {
+    let long = "2562047788015215h";
+    for args in [
+        &["rotation", "secret/db", "--wait", long][..],
+        &["serve", "--drain-timeout", long],
+        &["controller", "--tls-validity", long],
+    ] {
+        let output = run("", args, &[]);
+        assert_eq!(output.code, 2, "{}", output.text());
+        let expected = "is too long; the most is 87600h (10 years)";
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn server_refuses_a_pipe_and_other_commands_read_it() {
+    let folder = TempDir::new().unwrap();
+    let made = Command::new("mkfifo")
+        .arg(folder.path().join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let output = run_in(folder.path(), &["serve", "--config", "pipe"], &[]);
+    assert_eq!(output.code, 2, "{}", output.text());
+    let expected = "error: pipe: this is not a regular file";
+    assert!(output.stderr.starts_with(expected), "{}", output.stderr);
+
+    let with_pipe = |arguments: &str| {
+        let mut shell = Command::new("bash");
+        let script = format!("\"$0\" config {arguments} <(echo 'log: {{filter: trace}}')");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_floe-secrets-webhook")]);
+        CommandOutput::run(shell, "").expect_success().stdout
+    };
+    let checked = with_pipe("check");
+    assert!(checked.contains("1 setting, valid"), "{checked}");
+    let shown = with_pipe("show --config");
+    let row = shown.lines().find(|row| row.starts_with("log.filter"));
+    let row = row.unwrap();
+    assert!(
+        row.contains("serve,controller") && row.ends_with("trace"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn keys_of_the_file_have_no_control_characters_on_the_terminal() {
+    let output = run(
+        "\"\\e[31mred\\nline\": 1\n",
+        &["config", "check", "c.yaml"],
+        &[],
+    );
+    assert_eq!(output.code, 2);
+    assert!(!output.stderr.contains('\u{1b}'), "{:?}", output.stderr);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use tempfile::TempDir;
 use testbed::command_output::CommandOutput;
+use testbed::tools::project_root;
 
 use super::{program, run};
 
@@ -221,4 +222,58 @@ fn progress_is_one_line_of_the_terminals_width(#[case] columns: usize, #[case] t
     assert!(!seen.contains("\\n"), "one line is overwritten: {seen}");
     assert!(seen.contains("\\x1b[2K"), "the line is removed: {seen}");
     assert_eq!(lines.next().unwrap().unwrap(), "130");
+}
+
+/// Runs a command with standard output and error on one terminal, sends it an input once the terminal has a text, and
+/// prints all of the terminal.
+const RESULTS_TERMINAL: &str = r#"
+import fcntl, os, pty, select, struct, subprocess, sys, termios, time
+wanted, text, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
+main, terminal = pty.openpty()
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+child = subprocess.Popen(command, stderr=terminal, stdout=terminal, stdin=subprocess.PIPE)
+seen, deadline = b"", time.monotonic() + 30
+def read(wait):
+    global seen
+    if not select.select([main], [], [], wait)[0]:
+        return False
+    seen += os.read(main, 4096)
+    return True
+while wanted not in seen and time.monotonic() < deadline:
+    read(0.1)
+child.stdin.write(text)
+child.stdin.close()
+while child.poll() is None and time.monotonic() < deadline:
+    read(0.1)
+while read(0):
+    pass
+print(repr(seen.decode()))
+"#;
+
+#[rstest]
+#[case::inject(&["inject", "-f", "-"], "reading manifests", "job.yaml", "apiVersion")]
+#[case::lint(&["lint", "-"], "checking manifests", "refused.yaml", "vault")]
+#[case::compile(&["compile", "-"], "compiling the manifest", "manifest.yaml", "dev:")]
+fn progress_is_removed_before_results(
+    #[case] args: &[&str],
+    #[case] progress: &str,
+    #[case] input: &str,
+    #[case] result: &str,
+) {
+    let files = project_root().join("tests/cli/help/files");
+    let text = std::fs::read_to_string(files.join(input)).unwrap();
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", RESULTS_TERMINAL, progress, &text])
+        .arg(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .env("TERM", "xterm");
+    let seen = CommandOutput::run(python, "").expect_success().stdout;
+    let (before, after) = seen.split_once(result).unwrap_or_else(|| panic!("{seen}"));
+    assert!(before.contains(progress), "{seen}");
+    let line_end = before.rsplit_once("\\x1b[2K").map(|(_, end)| end);
+    let line_end = line_end.unwrap_or_else(|| panic!("the line is removed: {seen}"));
+    assert!(!line_end.contains(progress), "{seen}");
+    assert!(!after.contains(progress), "{seen}");
 }

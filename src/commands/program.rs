@@ -25,6 +25,10 @@ const WRONG_ARGUMENTS: u8 = 2;
 pub(super) struct ConfigInUse {
     pub path: PathBuf,
     /// Content that was parsed; `None` for a command without settings, which does not read the file.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(dead_code, reason = "servers compare it with the file")
+    )]
     pub content: Option<Vec<u8>>,
 }
 
@@ -59,12 +63,16 @@ impl ParseFailure {
     /// Failure of the parser, without values that may have a password.
     pub(super) fn arguments(mut error: clap::Error, command: &clap::Command) -> Self {
         let is_hidden = |name: &str| {
+            // The name is the flag with its value, as in `--otlp-endpoint <URL>`.
+            let flag = name.split([' ', '[', '=']).next();
+            let flag = flag.and_then(|flag| flag.strip_prefix("--"));
             let arguments = command
                 .get_subcommands()
                 .flat_map(clap::Command::get_arguments);
             arguments
                 .filter(|argument| argument.is_hide_env_values_set())
-                .any(|argument| argument.to_string() == name)
+                .filter_map(clap::Arg::get_long)
+                .any(|hidden| flag == Some(hidden))
         };
         if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg)
             && is_hidden(name)

@@ -56,9 +56,9 @@ mod tests {
     #[case("{poll: 10s}", "")]
     #[case(
         "{cert: a, key: b, secret: c}",
-        "c:1:30: tls.secret: it cannot be used with"
+        "c:1:32: tls.secret: it cannot be used with"
     )]
-    #[case("{key: b, secret: c}", "c:1:21: tls.secret: it cannot be used with")]
+    #[case("{key: b, secret: c}", "c:1:23: tls.secret: it cannot be used with")]
     #[case(
         "{certificate: a, secret: c}",
         "c:1:20: tls.certificate: it is about files"

@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn keys_are_printed_without_control_characters() {
         let text = "\"\\e[31mred\\nline\": 1\nserve: {\"l\\e\\u202e\": 1}\n";
-        let long = format!("{text}{}: 1\n", "x".repeat(5000));
+        let long = format!("{text}{}: 1\n", "x".repeat(200));
         let errors = errors(&long);
         assert!(
             errors[0].starts_with("c.yaml:1:1: \\u{1b}[31mred\\nline: unknown section"),
@@ -425,7 +425,7 @@ mod tests {
             "{errors:?}"
         );
         assert!(
-            errors[2].len() < 400 && errors[2].contains("x…: unknown"),
+            errors[2].len() < 300 && errors[2].contains("x…: unknown"),
             "{errors:?}"
         );
     }
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn reader_stops_at_the_limit_of_reported_errors() {
         let name: Arc<str> = "c.yaml".into();
-        let keys = (0..50_000).map(|index| format!("x{index}: 1\n"));
+        let keys = (0..10_000).map(|index| format!("x{index}: 1\n"));
         let text: String = keys.collect();
         let root = yaml::parse(&text, YamlLimits::HAND_WRITTEN).unwrap();
         let mut reader = Reader {

@@ -227,7 +227,7 @@ fn schema_and_parser_count_characters(
 #[case("injection: {sidecarContainers: ['a@hunter2 b']}")]
 #[case("injection: {sidecarContainers: ['hunter2 b']}")]
 #[case(&format!("injection: {{secretNamePattern: hunter2{}}}", "x".repeat(300)))]
-#[case(&format!("injection: {{namespaceSelector: '{}hunter2'}}", "a,".repeat(2040)))]
+#[case(&format!("injection: {{namespaceSelector: '{}{}hunter2'}}", "a,".repeat(2020), "é".repeat(40)))]
 #[case("injection: {onUnavailable: hunter2}")]
 #[case("serve: {workerThreads: 65}")]
 #[case("serve: {listen: 'hunter2:65'}")]

@@ -6,8 +6,10 @@
 
 mod error;
 mod found;
+mod kinds;
 mod limits;
 mod managed_fields;
+mod namespace_read;
 mod owners;
 mod pod_object;
 mod pod_spec;
@@ -23,6 +25,8 @@ pub use found::{
     ConsumerCounts, ConsumerUse, Consumers, ContainerUse, Effect, PodConsumer, UseKind, ValueAge,
     WorkloadConsumer,
 };
+pub(crate) use kinds::{WORKLOAD_LISTS, WorkloadList, intermediate_list};
+pub(crate) use limits::MAX_KEYS;
 pub use limits::MAX_LISTED_PODS;
 pub(crate) use managed_fields::ManagedFields;
 pub(crate) use owners::{PodOwner, PodOwners};

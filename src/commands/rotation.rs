@@ -85,13 +85,12 @@ async fn rotation(args: RotationArgs) -> Result<RotationExitStatus, String> {
     let (api, namespace) = api_and_namespace(args.kubernetes, args.namespace).await?;
     let reader = ConsumerReader::new(api);
     let progress = Arc::new(ReadProgress::default());
-    let deadline = args.wait.map(|wait| Instant::now() + wait);
+    let deadline = args.wait.map(deadline).transpose()?;
     let waiting = wait_until_current(
         &reader,
         (&namespace, args.secret.as_str()),
         deadline,
         &progress,
-        |_| {},
     );
     let shown = Arc::clone(&progress);
     let line = ProgressLine::start(move || {
@@ -111,6 +110,12 @@ async fn rotation(args: RotationArgs) -> Result<RotationExitStatus, String> {
     print_consumers(&consumers, args.output.output)?;
     check_complete(&consumers)?;
     Ok(status)
+}
+
+fn deadline(wait: Duration) -> Result<Instant, String> {
+    Instant::now()
+        .checked_add(wait)
+        .ok_or_else(|| "the duration of --wait is too long; try 24h".to_owned())
 }
 
 /// Prints the consumers to standard output, and notes about what was not read to stderr.
@@ -144,7 +149,13 @@ fn check_complete(consumers: &Consumers) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::secret_name;
+    use super::*;
+
+    #[test]
+    fn wait_beyond_the_clock_is_rejected() {
+        assert!(deadline(Duration::from_mins(10)).is_ok());
+        assert!(deadline(Duration::MAX).is_err());
+    }
 
     #[test]
     fn secret_is_named_as_in_kubectl() {

@@ -21,7 +21,7 @@ pub enum UseKind {
     VolumeDriver,
     /// `imagePullSecrets`.
     ImagePull,
-    /// An annotation asks for it.
+    /// A requesting annotation.
     Annotation,
 }
 
@@ -56,7 +56,7 @@ pub struct ConsumerUse {
     /// `None` for a use by the whole pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Annotation that asks for the Secret, and the object that has it.
+    /// Annotation that requests the Secret, and the object that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation: Option<String>,
 }
@@ -90,6 +90,8 @@ pub enum Effect {
     KeepsOldValue,
     /// It is updated while it runs.
     Follows,
+    /// Its workload could not be read, or is of a kind that is not read.
+    Unknown,
 }
 
 /// A workload that uses the Secret.
@@ -110,7 +112,8 @@ pub struct WorkloadConsumer {
 pub enum ValueAge {
     /// It started before the last change.
     Old,
-    /// It started before the latest possible time of the last change, or in the same second.
+    /// It started before the latest possible time of the last change, in the same second, or so soon after it that the
+    /// kubelet may have read the value before.
     PossiblyOld,
     /// It started after the last change, or is updated while it runs.
     Current,

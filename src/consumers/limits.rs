@@ -10,14 +10,21 @@ pub(super) const MAX_LISTED_WORKLOADS: usize = 5_000;
 /// Objects per page. A pod is 5 to 20 kB, so a page is a few MiB at most, and a longer one is requested in halves.
 pub(super) const PAGE_SIZE: usize = 200;
 
-/// Owners of pods whose own owner is read, each once. Pods of further ones are listed under their direct owner.
+/// Owners of pods whose own owner is read, each once. Pods of further ones are listed under their direct
+/// owner, and the effect on them is unknown.
 pub(super) const MAX_OWNERS_READ: usize = 2_000;
 
 /// Containers that are kept of one pod.
 pub(super) const MAX_CONTAINERS: usize = 50;
 
-/// Keys of a Secret that are kept.
-pub(super) const MAX_KEYS: usize = 1_000;
+/// Uses that are listed of one pod or workload. All are evaluated.
+pub(super) const MAX_USES: usize = 20;
+
+/// Workloads whose effect on their pods is kept. The effect on pods of further ones is unknown.
+pub(super) const MAX_EFFECTS: usize = 20_000;
+
+/// Keys of a Secret that are kept. The keys of a Secret with more count as unknown.
+pub(crate) const MAX_KEYS: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -28,6 +35,9 @@ mod tests {
         let page = include_str!("../../docs/ROTATION.md");
         for sentence in [
             format!("read {PAGE_SIZE} at a time"),
+            format!("{MAX_USES} uses of each"),
+            format!("the pods of {},000 workloads", MAX_EFFECTS / 1000),
+            format!("the owners of {},000 ReplicaSets", MAX_OWNERS_READ / 1000),
             format!(
                 "{},000 pods and {},000 workloads",
                 MAX_LISTED_PODS / 1000,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::kinds::{WorkloadList, intermediate_list};
 use super::limits::MAX_OWNERS_READ;
 use super::pod_object::{PodOwnerReference, controller_of};
 use crate::kubernetes::{ApiError, ObjectApi, Representation};
@@ -15,12 +16,21 @@ pub(crate) struct PodOwner {
     pub name: String,
 }
 
+/// Owner of a pod, as far as it could be determined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerLookup {
+    pub owner: PodOwner,
+    /// Whether nothing else than `owner` decides about the pod: not if the owner of its `ReplicaSet` or Job was not
+    /// read, or is of a kind without a pod template.
+    pub is_known: bool,
+}
+
 /// Owners of the pods of one namespace.
 #[derive(Debug)]
 pub(crate) struct PodOwners<'a> {
     api: &'a ObjectApi,
     namespace: &'a str,
-    known: BTreeMap<PodOwner, PodOwner>,
+    known: BTreeMap<PodOwner, OwnerLookup>,
     /// Sentence about owners that could not be read.
     pub note: Option<String>,
 }
@@ -48,34 +58,52 @@ impl<'a> PodOwners<'a> {
     }
 
     /// Workload of a pod with this controller.
-    pub async fn workload_of(&mut self, controller: &PodOwnerReference) -> PodOwner {
+    pub async fn workload_of(&mut self, controller: &PodOwnerReference) -> OwnerLookup {
         let direct = PodOwner {
             kind: controller.kind.clone(),
             name: controller.name.clone(),
         };
-        let Some(list) = list_with_owner(&direct.kind) else {
-            return direct;
+        let lookup = |is_known| OwnerLookup {
+            owner: direct.clone(),
+            is_known,
+        };
+        let Some(list) = intermediate_list(&direct.kind, self.namespace) else {
+            return lookup(true);
         };
         if let Some(known) = self.known.get(&direct) {
             return known.clone();
         }
-        if self.known.len() >= MAX_OWNERS_READ || !is_object_name(&direct.name) {
-            return direct;
+        if !is_object_name(&direct.name) {
+            return lookup(false);
         }
-        let path = format!("{}/{}", list.replace("{}", self.namespace), direct.name);
-        let owner = match self.read(&path).await {
-            Ok(owner) => owner.unwrap_or_else(|| direct.clone()),
+        if self.known.len() >= MAX_OWNERS_READ {
+            self.note.get_or_insert_with(|| {
+                format!(
+                    "owners of more than {MAX_OWNERS_READ} ReplicaSets and Jobs were not read, so their pods are listed under these"
+                )
+            });
+            return lookup(false);
+        }
+        let found = match self.read(&format!("{list}/{}", direct.name)).await {
+            Ok(None) => lookup(true),
+            // Objects of other kinds are not read, so the pod is listed under the object that is.
+            Ok(Some(owner)) if WorkloadList::titled(&owner.kind).is_none() => lookup(false),
+            Ok(Some(owner)) => OwnerLookup {
+                owner,
+                is_known: true,
+            },
             Err(error) => {
                 self.note.get_or_insert_with(|| {
                     format!("owners of ReplicaSets or Jobs were not read: {error}")
                 });
-                direct.clone()
+                lookup(false)
             }
         };
-        self.known.insert(direct, owner.clone());
-        owner
+        self.known.insert(direct, found.clone());
+        found
     }
 
+    /// Owner of the object at a path.
     async fn read(&self, path: &str) -> Result<Option<PodOwner>, ApiError> {
         let body = self.api.get(path, Representation::Metadata).await?;
         let object: Option<OwnedObject> = body.and_then(|body| serde_json::from_slice(&body).ok());
@@ -90,16 +118,61 @@ impl<'a> PodOwners<'a> {
     }
 }
 
-/// List of a kind whose objects are made by workloads, with `{}` for the namespace.
-fn list_with_owner(kind: &str) -> Option<&'static str> {
-    match kind {
-        "ReplicaSet" => Some("/apis/apps/v1/namespaces/{}/replicasets"),
-        "Job" => Some("/apis/batch/v1/namespaces/{}/jobs"),
-        _ => None,
-    }
-}
-
 /// Whether a name may be part of a path: anybody can write owner references.
 fn is_object_name(name: &str) -> bool {
     name.parse::<injection::SecretName>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// API server whose `ReplicaSets` have a Deployment as owner, and whose Jobs have a `ScaledJob`.
+    fn api() -> ObjectApi {
+        let service = tower::service_fn(|request: http::Request<Body>| {
+            let is_job = request.uri().path().contains("/jobs/");
+            let kind = if is_job { "ScaledJob" } else { "Deployment" };
+            let owner = json!({"kind": kind, "name": "api", "controller": true});
+            let body = json!({"metadata": {"name": "x", "ownerReferences": [owner]}}).to_string();
+            async move { Ok::<_, tower::BoxError>(http::Response::new(Body::from(body.into_bytes()))) }
+        });
+        ObjectApi::new(kube::Client::new(service, "default"))
+    }
+
+    fn controller(kind: &str, name: &str) -> PodOwnerReference {
+        serde_json::from_value(json!({"kind": kind, "name": name, "controller": true})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn owners_without_a_pod_template_are_not_workloads() {
+        let api = api();
+        let mut owners = PodOwners::new(&api, "jobs");
+        let found = owners.workload_of(&controller("Job", "run-1")).await;
+        assert_eq!((found.owner.kind.as_str(), found.is_known), ("Job", false));
+        let found = owners.workload_of(&controller("ReplicaSet", "api-1")).await;
+        assert_eq!(
+            (found.owner.kind.as_str(), found.is_known),
+            ("Deployment", true)
+        );
+        assert_eq!(owners.note, None);
+    }
+
+    #[tokio::test]
+    async fn owners_beyond_the_limit_are_unknown_with_a_note() {
+        let api = api();
+        let mut owners = PodOwners::new(&api, "jobs");
+        for number in 0..MAX_OWNERS_READ {
+            let reference = controller("ReplicaSet", &format!("api-{number}"));
+            assert!(owners.workload_of(&reference).await.is_known);
+        }
+        let found = owners.workload_of(&controller("ReplicaSet", "last")).await;
+        assert_eq!(
+            (found.owner.kind.as_str(), found.is_known),
+            ("ReplicaSet", false)
+        );
+        assert!(owners.note.unwrap().contains("were not read"));
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct PodMetadata<'a> {
     #[serde(borrow, default)]
     pub deletion_timestamp: Option<CowStr<'a>>,
     #[serde(default)]
+    pub creation_timestamp: Option<Timestamp>,
+    #[serde(default)]
     owner_references: Option<Vec<PodOwnerReference>>,
 }
 

@@ -2,25 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use injection::{AnnotationLayers, Decision, SecretSource};
+use injection::{AnnotationLayers, Decision};
 
 use super::found::{ConsumerUse, ContainerUse, Effect, PodConsumer, UseKind};
-use super::limits::MAX_CONTAINERS;
+use super::limits::{MAX_CONTAINERS, MAX_USES};
 use super::pod_object::PodObject;
 use super::secret_head::DataChange;
 use super::staleness::value_age;
 
-/// Use by an annotation, if one of the layers asks for the Secret.
+/// Use by an annotation, if one of the layers requests the Secret.
 pub(super) fn annotation_use(layers: &AnnotationLayers<'_>, secret: &str) -> Option<ConsumerUse> {
     // Pods with invalid annotations are refused, so nothing is known about them.
     let Ok(Decision::Inject(request)) = injection::parse(layers) else {
         return None;
     };
-    let asks = |source: SecretSource| source != SecretSource::Env;
     let queries = request.key_queries();
-    let id = queries
-        .keys()
-        .find(|id| id.name.as_str() == secret && asks(id.source))?;
+    let id = queries.keys().find(|id| id.name.as_str() == secret)?;
     Some(ConsumerUse {
         kind: UseKind::Annotation,
         container: None,
@@ -28,7 +25,7 @@ pub(super) fn annotation_use(layers: &AnnotationLayers<'_>, secret: &str) -> Opt
     })
 }
 
-/// Uses of a Secret by a pod that has not ended. A pod whose annotations ask for a Secret that no container has, was
+/// Uses of a Secret by a pod that has not ended. A pod whose annotations request a Secret that no container has, was
 /// not injected.
 pub(super) fn pod_uses(
     pod: &PodObject<'_>,
@@ -39,14 +36,14 @@ pub(super) fn pod_uses(
     let has_references = uses
         .iter()
         .any(|used| used.kind != UseKind::ImagePull && used.kind != UseKind::VolumeDriver);
-    let asked = annotation_use(layers, secret).filter(|_| !has_references);
-    uses.into_iter().chain(asked).collect()
+    let requested = annotation_use(layers, secret).filter(|_| !has_references);
+    uses.into_iter().chain(requested).collect()
 }
 
 /// The pod as a consumer. `owner` is its workload, and `effect` that of the workload.
 pub(super) fn pod_consumer(
     pod: PodObject<'_>,
-    uses: Vec<ConsumerUse>,
+    mut uses: Vec<ConsumerUse>,
     owner: Option<String>,
     effect: Effect,
     change: DataChange,
@@ -62,16 +59,19 @@ pub(super) fn pod_consumer(
         .map(|(name, started)| ContainerUse {
             name: name.to_owned(),
             started,
-            value: value_age(started, change),
+            value: value_age(pod.metadata.creation_timestamp, started, change),
         })
         .collect();
     containers.sort_by(|one, other| (one.value, &one.name).cmp(&(other.value, &other.name)));
     containers.truncate(MAX_CONTAINERS);
+    let effect = effect_on_pod(&uses, effect);
+    // Further uses are evaluated, and not listed.
+    uses.truncate(MAX_USES);
     PodConsumer {
         value: containers.first().map(|container| container.value),
         containers,
         owner,
-        effect: effect_on_pod(&uses, effect),
+        effect,
         being_deleted: pod.metadata.deletion_timestamp.is_some(),
         name: pod.metadata.name,
         uses,
@@ -81,7 +81,9 @@ pub(super) fn pod_consumer(
 /// Effect on a pod: that of its workload, unless nothing in it keeps a value.
 pub(super) fn effect_on_pod(uses: &[ConsumerUse], of_workload: Effect) -> Effect {
     match of_workload {
-        Effect::KeepsOldValue if uses.iter().all(|used| follows(used.kind)) => Effect::Follows,
+        Effect::KeepsOldValue | Effect::Unknown if uses.iter().all(|used| follows(used.kind)) => {
+            Effect::Follows
+        }
         effect => effect,
     }
 }
@@ -132,7 +134,7 @@ mod tests {
     fn containers_are_compared_by_their_own_start() {
         let both = json!([with_secret("a"), with_secret("b"), {"name": "c"}]);
         let statuses = json!([
-            running("a", "2026-11-28T12:00:01Z"),
+            running("a", "2026-11-28T12:00:11Z"),
             running("b", "2026-11-28T11:59:59Z"),
             running("c", "2026-11-28T11:00:00Z"),
         ]);
@@ -175,19 +177,19 @@ mod tests {
 
     #[test]
     fn annotation_counts_only_without_references() {
-        let mut asking = pod(&json!([{"name": "a"}]), &json!([]));
-        asking["metadata"]["annotations"] = json!({"secrets.floe.dev/refs": "db/password"});
-        let found = consumer(&asking);
+        let mut requesting = pod(&json!([{"name": "a"}]), &json!([]));
+        requesting["metadata"]["annotations"] = json!({"secrets.floe.dev/refs": "db/password"});
+        let found = consumer(&requesting);
         assert_eq!(found.uses.len(), 1);
         assert_eq!(
             found.uses[0].annotation.as_deref(),
             Some("annotation secrets.floe.dev/refs")
         );
-        asking["spec"]["containers"] = json!([with_secret("a")]);
-        assert_eq!(consumer(&asking).uses[0].kind, UseKind::EnvFrom);
-        asking["metadata"]["annotations"] = json!({"secrets.floe.dev/refs": "env:db/password"});
-        asking["spec"]["containers"] = json!([{"name": "a"}]);
-        assert!(consumer(&asking).uses.is_empty());
+        requesting["spec"]["containers"] = json!([with_secret("a")]);
+        assert_eq!(consumer(&requesting).uses[0].kind, UseKind::EnvFrom);
+        requesting["metadata"]["annotations"] = json!({"secrets.floe.dev/refs": "env:db/password"});
+        requesting["spec"]["containers"] = json!([{"name": "a"}]);
+        assert!(consumer(&requesting).uses.is_empty());
     }
 
     #[test]
@@ -197,5 +199,18 @@ mod tests {
         let statuses: Vec<Value> = names.iter().map(|name| running(name, CHANGED)).collect();
         let found = consumer(&pod(&json!(containers), &json!(statuses)));
         assert_eq!(found.containers.len(), MAX_CONTAINERS);
+        assert_eq!(found.uses.len(), MAX_USES);
+    }
+
+    #[test]
+    fn container_whose_use_is_not_listed_counts() {
+        let names: Vec<String> = (0..=MAX_USES).map(|n| format!("c{n}")).collect();
+        let containers: Vec<Value> = names.iter().map(|name| with_secret(name)).collect();
+        let last = running(&names[MAX_USES], "2026-11-28T11:00:00Z");
+        let found = consumer(&pod(&json!(containers), &json!([last])));
+        assert_eq!(
+            (found.uses.len(), found.value),
+            (MAX_USES, Some(ValueAge::Old))
+        );
     }
 }

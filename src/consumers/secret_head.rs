@@ -26,7 +26,8 @@ pub struct SecretHead {
     pub name: String,
     /// Time of the creation.
     pub created: Option<Timestamp>,
-    /// Keys that its managed fields list; `None` if they list none, so that the keys are unknown.
+    /// Keys that its managed fields list; `None` if they list none, or more than [`MAX_KEYS`], so that the keys are
+    /// unknown.
     pub keys: Option<BTreeSet<String>>,
     /// Last change of the data; `None` if no managed field has its time.
     pub changed: Option<DataChange>,
@@ -103,14 +104,15 @@ impl SecretHead {
                 let owners = metadata.managed_fields.owning(std::slice::from_ref(field));
                 owners.flat_map(move |entry| entry.names_below(&[field]))
             })
-            .take(MAX_KEYS)
             .map(str::to_owned)
             .collect();
+        // An incomplete list would make existing keys look missing.
+        let is_complete = (1..=MAX_KEYS).contains(&keys.len());
         Some(Self {
             changed: last_change(&metadata.managed_fields, metadata.creation_timestamp),
             name: metadata.name,
             created: metadata.creation_timestamp,
-            keys: (!keys.is_empty()).then_some(keys),
+            keys: is_complete.then_some(keys),
             annotations: metadata.annotations.unwrap_or_default().into_owned(),
         })
     }
@@ -225,12 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_kept_up_to_the_limit() {
+    fn keys_beyond_the_limit_are_unknown() {
         let named = |count: usize| -> serde_json::Map<String, Value> {
             (0..count).map(|n| (format!("f:{n}"), json!({}))).collect()
         };
-        let keys = head(&[entry(CREATED, &json!({"f:data": named(MAX_KEYS + 1)}))]).keys;
-        assert_eq!(keys.unwrap().len(), MAX_KEYS);
+        let keys = |count| head(&[entry(CREATED, &json!({"f:data": named(count)}))]).keys;
+        assert_eq!(keys(MAX_KEYS).unwrap().len(), MAX_KEYS);
+        assert_eq!(keys(MAX_KEYS + 1), None);
     }
 
     #[test]

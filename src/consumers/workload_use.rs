@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::found::{ConsumerUse, Effect, UseKind, WorkloadConsumer};
+use super::kinds::WorkloadList;
+use super::limits::MAX_USES;
 use super::pod_object::{PodOwnerReference, controller_of};
 use super::pod_spec::SpecReferences;
 use super::pod_use::{annotation_use, effect_on_pod};
@@ -102,15 +104,14 @@ impl WorkloadTemplate<'_> {
 /// The workload as a consumer; `None` if neither its template nor an annotation that applies to its pods refers to the
 /// Secret.
 pub(super) fn workload_consumer(
-    kind: (WorkloadKind, &'static str),
+    list: WorkloadList,
     object: &WorkloadObject<'_>,
     template: &WorkloadTemplate<'_>,
     layers: &AnnotationLayers<'_>,
     secret: &SecretHead,
 ) -> Option<WorkloadConsumer> {
-    let stored = template.spec.uses_of(&secret.name);
-    let in_template = stored.iter().any(|used| used.kind != UseKind::ImagePull);
-    let mut uses: Vec<ConsumerUse> = stored;
+    let mut uses = template.spec.uses_of(&secret.name);
+    let in_template = is_watched(&uses);
     uses.extend(annotation_use(layers, &secret.name));
     if uses.is_empty() {
         return None;
@@ -122,9 +123,11 @@ pub(super) fn workload_consumer(
         template: template.annotations(),
         in_template,
     };
-    let effect = effect_on_pod(&uses, effect_on_workload(kind.0, &query));
+    let effect = effect_on_pod(&uses, effect_on_workload(list.kind, &query));
+    // Further uses are evaluated, and not listed.
+    uses.truncate(MAX_USES);
     Some(WorkloadConsumer {
-        kind: kind.1,
+        kind: list.title,
         name: object.metadata.name.clone(),
         uses,
         effect,
@@ -139,15 +142,21 @@ pub(crate) fn effect_on_stored(
 ) -> Option<Effect> {
     let object: WorkloadObject<'_> = serde_json::from_slice(body).ok()?;
     let template = object.template()?;
-    let stored = template.spec.uses_of(&secret.name);
     let query = RestartQuery {
         secret: &secret.name,
         secret_annotations: Some(&secret.annotations),
         metadata: object.metadata.annotations.as_ref(),
         template: template.annotations(),
-        in_template: stored.iter().any(|used| used.kind != UseKind::ImagePull),
+        in_template: is_watched(&template.spec.uses_of(&secret.name)),
     };
     Some(effect_on_workload(kind, &query))
+}
+
+/// Whether programs that watch a template find the Secret in it. They read the fields of containers and volumes of
+/// Secrets, and neither `imagePullSecrets` nor the fields of volume drivers.
+fn is_watched(uses: &[ConsumerUse]) -> bool {
+    uses.iter()
+        .any(|used| !matches!(used.kind, UseKind::ImagePull | UseKind::VolumeDriver))
 }
 
 /// Effect of a change on the pods of a workload that read the Secret only when they start.
@@ -182,10 +191,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::consumers::WORKLOAD_LISTS;
 
     fn consumer(kind: WorkloadKind, object: &Value) -> Option<WorkloadConsumer> {
         let text = object.to_string();
         let object: WorkloadObject<'_> = serde_json::from_str(&text).unwrap();
+        let mut lists = WORKLOAD_LISTS.into_iter();
+        let list = lists.find(|list| list.kind == kind)?;
         let template = object.template()?;
         let layers = AnnotationLayers {
             object: template.annotations(),
@@ -198,7 +210,7 @@ mod tests {
             changed: None,
             annotations: Annotations::default(),
         };
-        workload_consumer((kind, "Kind"), &object, &template, &layers, &secret)
+        workload_consumer(list, &object, &template, &layers, &secret)
     }
 
     fn workload(metadata: &Value, template: &Value, container: &Value) -> Value {
@@ -233,11 +245,32 @@ mod tests {
     }
 
     #[test]
+    fn volume_of_a_driver_is_not_watched_by_reloader() {
+        let auto = json!({"reloader.stakater.com/auto": "true"});
+        let mut mounted = workload(&auto, &json!({}), &json!({"name": "c"}));
+        let csi = json!({"driver": "d", "nodePublishSecretRef": {"name": "db"}});
+        mounted["spec"]["template"]["spec"]["volumes"] = json!([{"name": "v", "csi": csi}]);
+        let found = consumer(WorkloadKind::Deployment, &mounted);
+        assert_eq!(found.unwrap().effect, Effect::KeepsOldValue);
+    }
+
+    #[test]
+    fn uses_are_listed_up_to_the_limit() {
+        let containers: Vec<Value> = (0..=MAX_USES)
+            .map(|n| json!({"name": format!("c{n}"), "envFrom": [{"secretRef": {"name": "db"}}]}))
+            .collect();
+        let mut large = workload(&json!({}), &json!({}), &json!({}));
+        large["spec"]["template"]["spec"]["containers"] = json!(containers);
+        let found = consumer(WorkloadKind::Deployment, &large);
+        assert_eq!(found.unwrap().uses.len(), MAX_USES);
+    }
+
+    #[test]
     fn annotation_of_the_template_is_a_use() {
-        let asking = json!({"secrets.floe.dev/env-from": "db"});
+        let requesting = json!({"secrets.floe.dev/env-from": "db"});
         let found = consumer(
             WorkloadKind::Deployment,
-            &workload(&json!({}), &asking, &json!({"name": "c"})),
+            &workload(&json!({}), &requesting, &json!({"name": "c"})),
         );
         let uses = found.unwrap().uses;
         assert_eq!((uses.len(), uses[0].kind), (1, UseKind::Annotation));

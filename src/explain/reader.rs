@@ -50,7 +50,7 @@ impl Explainer {
         target: &ExplainTarget,
     ) -> Result<Explanation, ExplainError> {
         let body = self.read_object(namespace, target).await?;
-        match target.workload {
+        match target.workload() {
             None => self.explain_pod(namespace, target, &body).await,
             Some(kind) => self.explain_workload(namespace, target, kind, &body).await,
         }

@@ -30,7 +30,7 @@ impl Explainer {
             .api
             .get(&target.path(namespace), Representation::Full)
             .await;
-        match (body, target.workload) {
+        match (body, target.workload()) {
             (Ok(Some(body)), Some(workload)) => Ok(restarts(&target, workload, &body, secrets)),
             (Err(error), _) if !error.kind.is_denied() => Err(error.into()),
             _ => Ok(vec![format!(
@@ -77,7 +77,8 @@ pub(super) fn restarts(
             Effect::NextRun => {
                 format!("{changed}, the next run of {title} \"{name}\" has the new value")
             }
-            Effect::KeepsOldValue | Effect::Follows => format!(
+            // The effect on a stored workload is known.
+            Effect::KeepsOldValue | Effect::Follows | Effect::Unknown => format!(
                 "{changed}, nothing restarts {title} \"{name}\": its containers keep the old value until kubectl rollout restart"
             ),
         })

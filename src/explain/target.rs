@@ -4,15 +4,15 @@ use std::str::FromStr;
 
 use injection::{SecretName, WorkloadKind};
 
+use crate::consumers::{WORKLOAD_LISTS, WorkloadList};
+
 /// An object to explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainTarget {
     pub(super) kind: &'static str,
     pub(super) name: String,
     /// `None` for a pod.
-    pub(super) workload: Option<WorkloadKind>,
-    /// Path of the list in a namespace, with `{}` for the namespace.
-    list: &'static str,
+    list: Option<WorkloadList>,
 }
 
 /// A text that does not name an object which can be explained.
@@ -28,58 +28,20 @@ pub enum InvalidTarget {
     Name(String),
 }
 
-/// Spellings, kind and list of a kind.
-type KindRow = (
-    [&'static str; 3],
-    &'static str,
-    Option<WorkloadKind>,
-    &'static str,
-);
+/// Spellings of pods.
+const POD_SPELLINGS: [&str; 3] = ["pod", "pods", "po"];
 
-const KINDS: [KindRow; 7] = [
-    (
-        ["pod", "pods", "po"],
-        "Pod",
-        None,
-        "/api/v1/namespaces/{}/pods",
-    ),
-    (
-        ["deployment", "deployments", "deploy"],
-        "Deployment",
-        Some(WorkloadKind::Deployment),
-        "/apis/apps/v1/namespaces/{}/deployments",
-    ),
-    (
-        ["statefulset", "statefulsets", "sts"],
-        "StatefulSet",
-        Some(WorkloadKind::StatefulSet),
-        "/apis/apps/v1/namespaces/{}/statefulsets",
-    ),
-    (
-        ["daemonset", "daemonsets", "ds"],
-        "DaemonSet",
-        Some(WorkloadKind::DaemonSet),
-        "/apis/apps/v1/namespaces/{}/daemonsets",
-    ),
-    (
-        ["job", "jobs", "job.batch"],
-        "Job",
-        Some(WorkloadKind::Job),
-        "/apis/batch/v1/namespaces/{}/jobs",
-    ),
-    (
-        ["cronjob", "cronjobs", "cj"],
-        "CronJob",
-        Some(WorkloadKind::CronJob),
-        "/apis/batch/v1/namespaces/{}/cronjobs",
-    ),
-    (
-        ["rollout", "rollouts", "ro"],
-        "Rollout",
-        Some(WorkloadKind::Rollout),
-        "/apis/argoproj.io/v1alpha1/namespaces/{}/rollouts",
-    ),
-];
+/// Spellings of kinds with a pod template.
+fn spellings(kind: WorkloadKind) -> [&'static str; 3] {
+    match kind {
+        WorkloadKind::Deployment => ["deployment", "deployments", "deploy"],
+        WorkloadKind::StatefulSet => ["statefulset", "statefulsets", "sts"],
+        WorkloadKind::DaemonSet => ["daemonset", "daemonsets", "ds"],
+        WorkloadKind::Job => ["job", "jobs", "job.batch"],
+        WorkloadKind::CronJob => ["cronjob", "cronjobs", "cj"],
+        WorkloadKind::Rollout => ["rollout", "rollouts", "ro"],
+    }
+}
 
 /// Limit of a text that is quoted in an error, in characters.
 const MAX_QUOTED_CHARS: usize = 63;
@@ -87,27 +49,37 @@ const MAX_QUOTED_CHARS: usize = 63;
 impl ExplainTarget {
     /// Path of the object.
     pub(super) fn path(&self, namespace: &str) -> String {
-        format!("{}/{}", self.list.replace("{}", namespace), self.name)
+        let list = match self.list {
+            Some(list) => list.path(namespace),
+            None => pods_path(namespace),
+        };
+        format!("{list}/{}", self.name)
     }
 
     /// The workload of this kind and name; `None` for other kinds and for names that no object has.
     pub(super) fn of_owner(kind: &str, name: &str) -> Option<Self> {
-        let row = KINDS
-            .into_iter()
-            .find(|(_, title, workload, _)| *title == kind && workload.is_some())?;
-        Self::of(row, name)
+        Self::of(Some(WorkloadList::titled(kind)?), name)
     }
 
-    fn of((_, kind, workload, list): KindRow, name: &str) -> Option<Self> {
+    /// Kind of the workload; `None` for a pod.
+    pub(super) fn workload(&self) -> Option<WorkloadKind> {
+        self.list.map(|list| list.kind)
+    }
+
+    fn of(list: Option<WorkloadList>, name: &str) -> Option<Self> {
         // The name becomes part of a path.
         name.parse::<SecretName>().ok()?;
         Some(Self {
-            kind,
+            kind: list.map_or("Pod", |list| list.title),
             name: name.to_owned(),
-            workload,
             list,
         })
     }
+}
+
+/// Path of the pods of a namespace.
+pub(super) fn pods_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
 }
 
 impl FromStr for ExplainTarget {
@@ -118,11 +90,12 @@ impl FromStr for ExplainTarget {
         let (kind, name) = text.split_once('/').ok_or(InvalidTarget::NoKind)?;
         let spelled = kind.to_ascii_lowercase();
         let spelled = spelled.split('.').next().unwrap_or_default();
-        let row = KINDS
-            .into_iter()
-            .find(|(spellings, ..)| spellings.contains(&spelled))
-            .ok_or_else(|| InvalidTarget::Kind(quoted(kind)))?;
-        Self::of(row, name).ok_or_else(|| InvalidTarget::Name(quoted(name)))
+        let mut lists = WORKLOAD_LISTS.into_iter();
+        let list = lists.find(|list| spellings(list.kind).contains(&spelled));
+        if list.is_none() && !POD_SPELLINGS.contains(&spelled) {
+            return Err(InvalidTarget::Kind(quoted(kind)));
+        }
+        Self::of(list, name).ok_or_else(|| InvalidTarget::Name(quoted(name)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::cli::output::write_columns;
 use crate::consumers::{
     ConsumerCounts, ConsumerUse, Consumers, ContainerUse, DataChange, Effect, PodConsumer, UseKind,
     ValueAge, WorkloadConsumer,
@@ -20,7 +21,7 @@ pub(crate) fn table(consumers: &Consumers, out: &mut dyn Write) -> io::Result<()
     if !consumers.workloads.is_empty() {
         writeln!(out)?;
         let rows = consumers.workloads.iter().map(workload_row);
-        write_rows(WORKLOAD_HEADER, rows, out)?;
+        write_columns(out, &with_header(WORKLOAD_HEADER, rows))?;
     }
     let keeping: Vec<&PodConsumer> = consumers
         .pods
@@ -29,14 +30,15 @@ pub(crate) fn table(consumers: &Consumers, out: &mut dyn Write) -> io::Result<()
         .collect();
     if !keeping.is_empty() {
         writeln!(out)?;
-        write_rows(POD_HEADER, keeping.iter().map(|pod| pod_row(pod)), out)?;
+        let rows = keeping.iter().map(|pod| pod_row(pod));
+        write_columns(out, &with_header(POD_HEADER, rows))?;
     }
     writeln!(out)?;
     writeln!(out, "{}", summary(consumers))?;
     out.flush()
 }
 
-/// JSON object of a rotation. Borrowed, because a copy of ten thousand pods would take more than a page of them.
+/// JSON object of a rotation.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RotationDocument<'c> {
@@ -164,6 +166,7 @@ fn effect_phrase(effect: Effect) -> String {
         Effect::NextRun => "the next run has the new value".to_owned(),
         Effect::KeepsOldValue => "nothing restarts it: it keeps the old value".to_owned(),
         Effect::Follows => "it gets the new value while it runs".to_owned(),
+        Effect::Unknown => "not known".to_owned(),
     }
 }
 
@@ -179,7 +182,7 @@ fn summary(consumers: &Consumers) -> String {
         )
     } else {
         format!(
-            "{} of {} pods run with an older value, and {} more may do so: they started between the two times, or in the second of the change.",
+            "{} of {} pods run with an older value, and {} more may do so: they started between the two times, or so soon after the change that they may have been given the value from before.",
             counts.old, counts.pods, counts.possibly_old
         )
     }];
@@ -200,6 +203,12 @@ fn summary(consumers: &Consumers) -> String {
     if stale().any(|pod| is_kept(pod) && pod.owner.is_none()) {
         sentences.push("A pod without an owner has to be deleted and created again.".to_owned());
     }
+    if stale().any(|pod| pod.effect == Effect::Unknown) {
+        sentences.push(
+            "For pods whose workload could not be read, it is not known whether a program restarts them."
+                .to_owned(),
+        );
+    }
     let listed = consumers.pods.len() as u64;
     if counts.pods > listed {
         sentences.push(format!("{} pods are not listed.", counts.pods - listed));
@@ -207,29 +216,14 @@ fn summary(consumers: &Consumers) -> String {
     sentences.join(" ")
 }
 
-/// Writes rows in aligned columns.
-fn write_rows<const N: usize>(
+/// Rows below their header.
+fn with_header<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned))
+) -> Vec<[String; N]> {
+    std::iter::once(header.map(str::to_owned))
         .chain(rows)
-        .collect();
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let cells = row.iter().zip(widths);
-        let cells: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        writeln!(out, "{}", cells.join("   ").trim_end())?;
-    }
-    Ok(())
+        .collect()
 }
 
 #[cfg(test)]
@@ -326,6 +320,15 @@ api-1   Deployment/api   old, being deleted   main since 1970-01-01T00:00:10Z
             "{latest}"
         );
         assert!(change_sentence(&consumers(None)).contains("is not known"));
+    }
+
+    #[test]
+    fn unknown_effects_are_described() {
+        let mut unknown = consumers(Some((20, 20)));
+        unknown.pods[0].effect = Effect::Unknown;
+        assert!(summary(&unknown).contains("it is not known whether a program restarts them"));
+        let document = to_json(&unknown).unwrap();
+        assert_eq!(document["pods"][0]["change"], "unknown");
     }
 
     #[test]

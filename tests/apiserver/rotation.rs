@@ -160,7 +160,15 @@ async fn pods_with_old_value_are_named_until_they_are_replaced() {
     })
     .await;
     let changed = fixture.change().await;
-    fixture.run("new", changed + seconds(1)).await;
+    // The kubelet may have taken the value before the change.
+    fixture.run("new", changed + seconds(10)).await;
+    let (_, found) = fixture.consumers().await;
+    let value = &find(&found["pods"], "new")["value"];
+    assert_eq!(value, "possiblyOld", "{found:#}");
+    fixture.run("new", changed + seconds(11)).await;
+    // A pod from after the change has read the value after it.
+    fixture.create_pod("replaced", &env_from("db")).await;
+    fixture.run("replaced", changed + seconds(1)).await;
     let (code, found) = fixture.consumers().await;
     assert_eq!(code, 1, "{found:#}");
     let time = json!(changed.to_string());
@@ -171,7 +179,9 @@ async fn pods_with_old_value_are_named_until_they_are_replaced() {
     );
     assert_eq!(found["secret"]["keys"], json!(["password", "user"]));
     assert_eq!(find(&found["pods"], "old")["value"], "old", "{found:#}");
-    assert_eq!(find(&found["pods"], "new")["value"], "current", "{found:#}");
+    for name in ["new", "replaced"] {
+        assert_eq!(find(&found["pods"], name)["value"], "current", "{found:#}");
+    }
     assert_eq!(found["counts"]["old"], 1);
 
     let table = fixture.rotation(&[]).await;
@@ -179,7 +189,7 @@ async fn pods_with_old_value_are_named_until_they_are_replaced() {
     assert!(
         table
             .stdout
-            .contains("1 of 2 pods run with an older value."),
+            .contains("1 of 3 pods run with an older value."),
         "{table:?}"
     );
     assert!(
@@ -208,7 +218,7 @@ async fn pods_with_old_value_are_named_until_they_are_replaced() {
     assert!(
         waited
             .stdout
-            .contains("None of 1 pods runs with an older value."),
+            .contains("None of 2 pods runs with an older value."),
         "{waited:?}"
     );
 }
@@ -239,8 +249,8 @@ async fn every_use_is_found_with_its_effect() {
         json!([{"name": "v", "projected": {"sources": [{"secret": {"name": "db"}}]}}]);
     let mut pulling = zero(deployment("pulling", &none, &json!([container()])));
     pulling["spec"]["template"]["spec"]["imagePullSecrets"] = json!([{"name": "db"}]);
-    let asking = zero(deployment(
-        "asking",
+    let annotated = zero(deployment(
+        "annotated",
         &prefixed(&json!({"env-from": "db"})),
         &json!([container()]),
     ));
@@ -251,7 +261,7 @@ async fn every_use_is_found_with_its_effect() {
         "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": run["spec"]}},
     });
     for object in [
-        &named, &bare, &mounted, &file, &pulling, &asking, &other, &run, &nightly,
+        &named, &bare, &mounted, &file, &pulling, &annotated, &other, &run, &nightly,
     ] {
         cp.kubectl_apply(n, object).await.expect_success();
     }
@@ -275,7 +285,7 @@ async fn every_use_is_found_with_its_effect() {
         |name: &str, by: &str, effect: &str| (name.to_owned(), by.to_owned(), effect.to_owned());
     let expected = [
         row("nightly", "envFrom", "nextRun"),
-        row("asking", "annotation", "keepsOldValue"),
+        row("annotated", "annotation", "keepsOldValue"),
         row("bare", "env", "keepsOldValue"),
         row("file", "subPath", "keepsOldValue"),
         row("mounted", "volume", "follows"),
@@ -360,7 +370,9 @@ async fn missing_secret_and_permissions_exit_with_2() {
     let partial = rotation_command(&user.kubeconfig, &["db", "-n", n]);
     let partial = CommandOutput::run_async(partial, "").await;
     assert!(
-        partial.code == 0 && partial.stderr.contains("Deployments were not read"),
+        partial.code == 0
+            && partial.stderr.contains("Deployments were not read")
+            && partial.stderr.contains("Rollouts were not read"),
         "{partial:?}"
     );
     let user = cp.service_account(n, "nothing", &json!([])).await;
@@ -391,14 +403,14 @@ async fn data_of_secrets_are_never_read() {
     let audit = AuditLog::with_secrets();
     let cp = ControlPlane::start(audit.options(false)).await;
     let fixture = Fixture::new(&cp).await;
-    let (n, name) = (fixture.ns.name.as_str(), "asking");
-    let asks = prefixed(&json!({"refs": "db/password"}));
-    cp.create(&pod(n, name, &asks)).await.object();
+    let (n, name) = (fixture.ns.name.as_str(), "annotated");
+    let annotations = prefixed(&json!({"refs": "db/password"}));
+    cp.create(&pod(n, name, &annotations)).await.object();
     let (_, found) = fixture.consumers().await;
     assert_eq!(find(&found["pods"], name)["uses"][0]["by"], "annotation");
     let mut explain = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     explain
-        .args(["explain", "pod/asking", "-n", n, "--kubeconfig"])
+        .args(["explain", "pod/annotated", "-n", n, "--kubeconfig"])
         .arg(&fixture.kubeconfig);
     let explained = CommandOutput::run_async(explain, "").await;
     assert!(

@@ -124,7 +124,7 @@ fn produces(variable: &Variable, (name, secret, key): (&str, &str, &str)) -> boo
     match (&variable.alias, &reference.key) {
         (Some(alias), _) => alias.as_str() == name,
         (None, KeyChoice::Default) => key == injection::DEFAULT_KEY && named(None),
-        (None, KeyChoice::Key(asked)) => asked.as_str() == key && named(Some(key)),
+        (None, KeyChoice::Key(requested)) => requested.as_str() == key && named(Some(key)),
         (None, KeyChoice::All) => named(Some(key)),
     }
 }

@@ -1,23 +1,31 @@
 //! Live pods of a workload, evaluated one by one.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use injection::{PodView, WorkloadKind};
 
 use super::error::ExplainError;
 use super::head::ObjectHead;
+use super::layers::PodDefaults;
 use super::limits::{MAX_OWNERS, MAX_PODS, PAGE_SIZE};
 use super::output::Explanation;
 use super::reader::Explainer;
-use crate::consumers::PodObject;
+use super::target::pods_path;
+use crate::consumers::{PodObject, intermediate_list};
 use crate::kubernetes::{ApiError, Representation};
 use crate::scan::evaluate;
+
+/// Query of pods that have not ended. Ended ones are not evaluated, and a workload may have many.
+const NOT_ENDED: &str = "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
 
 /// Names of the first pods of a workload, and their number.
 #[derive(Debug, Default)]
 struct OwnedPods {
     names: Vec<String>,
     count: usize,
+    /// Whether the workload has more than [`MAX_OWNERS`] objects between it and its pods.
+    has_more_owners: bool,
 }
 
 impl Explainer {
@@ -38,13 +46,27 @@ impl Explainer {
             }
             owned => owned?,
         };
+        if owned.has_more_owners {
+            explained.notes.push(format!(
+                "it has more than {MAX_OWNERS} ReplicaSets or Jobs, and the pods of further ones were not looked for; scan reads all"
+            ));
+        }
+        // Defaults by service account.
+        let mut known = BTreeMap::new();
         for name in &owned.names {
-            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-            // The pod may have been deleted meanwhile.
-            let Some(body) = self.api.get(&path, Representation::Full).await? else {
-                continue;
+            let path = format!("{}/{name}", pods_path(namespace));
+            let body = match self.api.get(&path, Representation::Full).await {
+                Err(error) if error.kind.is_denied() => {
+                    explained
+                        .notes
+                        .push(format!("its pods were listed, and not read: {error}"));
+                    return Ok(());
+                }
+                body => body?,
             };
-            if let Some(problems) = self.pod_problems(namespace, &body).await? {
+            // The pod may have been deleted meanwhile.
+            let Some(body) = body else { continue };
+            if let Some(problems) = self.pod_problems(namespace, &body, &mut known).await? {
                 let lacks = !problems.is_empty();
                 explained.pods.push(pod_line(name, &problems));
                 if lacks {
@@ -72,6 +94,7 @@ impl Explainer {
         &self,
         namespace: &str,
         body: &[u8],
+        known: &mut BTreeMap<String, PodDefaults>,
     ) -> Result<Option<Vec<String>>, ExplainError> {
         let Ok(pod) = serde_json::from_slice::<PodView<'_>>(body) else {
             return Ok(None);
@@ -82,12 +105,16 @@ impl Explainer {
             return Ok(None);
         }
         let account = pod.service_account();
-        let defaults = self.read_defaults(namespace, account).await?;
+        let defaults = match known.entry(account.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.read_defaults(namespace, account).await?),
+        };
         let layers = defaults
             .applied
             .layers(pod.annotations(), namespace, account);
-        let evaluation = evaluate::pod(namespace, &pod, &layers, &self.sidecars);
-        Ok(Some(evaluation.problems))
+        let mut problems = evaluate::pod(namespace, &pod, &layers, &self.sidecars).problems;
+        problems.extend(defaults.refusals(&layers));
+        Ok(Some(problems))
     }
 
     async fn pods_of(
@@ -97,25 +124,27 @@ impl Explainer {
         uid: &str,
     ) -> Result<OwnedPods, ApiError> {
         let between = match kind {
-            WorkloadKind::Deployment | WorkloadKind::Rollout => {
-                Some(format!("/apis/apps/v1/namespaces/{namespace}/replicasets"))
-            }
-            WorkloadKind::CronJob => Some(format!("/apis/batch/v1/namespaces/{namespace}/jobs")),
+            WorkloadKind::Deployment | WorkloadKind::Rollout => Some("ReplicaSet"),
+            WorkloadKind::CronJob => Some("Job"),
             WorkloadKind::StatefulSet | WorkloadKind::DaemonSet | WorkloadKind::Job => None,
         };
+        let between = between.and_then(|kind| intermediate_list(kind, namespace));
         let mut uids = BTreeSet::from([uid.to_owned()]);
+        let mut pods = OwnedPods::default();
         if let Some(path) = between {
             let mut owned = BTreeSet::new();
-            self.for_each_head(&path, |head| {
-                if head.controller_uid() == Some(uid) && owned.len() < MAX_OWNERS {
+            self.for_each_head(&path, "", |head| {
+                let is_owned = head.controller_uid() == Some(uid);
+                if is_owned && owned.len() < MAX_OWNERS {
                     owned.insert(head.uid.clone());
+                } else if is_owned && !owned.contains(&head.uid) {
+                    pods.has_more_owners = true;
                 }
             })
             .await?;
             uids = owned;
         }
-        let mut pods = OwnedPods::default();
-        self.for_each_head(&format!("/api/v1/namespaces/{namespace}/pods"), |head| {
+        self.for_each_head(&pods_path(namespace), NOT_ENDED, |head| {
             let is_owned = head.controller_uid().is_some_and(|uid| uids.contains(uid));
             if is_owned && head.deletion_timestamp.is_none() {
                 pods.count += 1;
@@ -132,11 +161,12 @@ impl Explainer {
     async fn for_each_head(
         &self,
         path: &str,
+        query: &str,
         mut visit: impl FnMut(&ObjectHead<'_>),
     ) -> Result<(), ApiError> {
         let mut pages = self
             .api
-            .pages(path, "", Representation::Metadata, PAGE_SIZE);
+            .pages(path, query, Representation::Metadata, PAGE_SIZE);
         while let Some(page) = pages.next().await? {
             for item in &page.items {
                 visit(&ObjectHead::parse(item));

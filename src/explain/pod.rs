@@ -8,7 +8,7 @@ use injection::{
 use super::containers::{PlannedAs, containers};
 use super::error::ExplainError;
 use super::head::ObjectHead;
-use super::layers::{PodDefaults, deciding_lines, opts_out};
+use super::layers::{PodDefaults, deciding_lines, opts_out, refusal};
 use super::output::Explanation;
 use super::reader::Explainer;
 use super::reasons::missing_reason;
@@ -58,7 +58,7 @@ impl Explainer {
             namespace,
             (&pod, &head),
             (&layers, &request),
-            &entry,
+            (&entry, &defaults),
             &mut explained,
         );
         let secrets = self.read_secrets(namespace, &request).await?;
@@ -80,7 +80,7 @@ impl Explainer {
         namespace: &str,
         (pod, head): (&PodView<'_>, &ObjectHead<'_>),
         (layers, request): (&AnnotationLayers<'_>, &InjectionRequest),
-        entry: &EntryLookup,
+        (entry, defaults): (&EntryLookup, &PodDefaults),
         explained: &mut Explanation,
     ) {
         let bindings = evaluate::assumed_bindings(pod, request);
@@ -106,7 +106,7 @@ impl Explainer {
         explained.problems.extend(evaluation.problems);
         explained.annotations.extend(evaluation.warnings);
         if is_lacking {
-            let reason = missing_reason(head, layers, entry, namespace);
+            let reason = missing_reason(head, layers, entry, namespace, &defaults.written);
             explained.problems.push(reason);
         }
     }
@@ -122,7 +122,7 @@ impl Explainer {
             return Ok(None);
         };
         let mut owners = PodOwners::new(&self.api, namespace);
-        let owner = owners.workload_of(controller).await;
+        let owner = owners.workload_of(controller).await.owner;
         explained.notes.extend(owners.note.take());
         let Some(target) = ExplainTarget::of_owner(&owner.kind, &owner.name) else {
             return Ok(Some(owner));
@@ -141,7 +141,7 @@ impl Explainer {
             }
             read => read?,
         };
-        if let (Some(body), Some(kind)) = (body, target.workload)
+        if let (Some(body), Some(kind)) = (body, target.workload())
             && let Ok(workload) = serde_json::from_slice::<WorkloadView<'_>>(&body)
         {
             let problems = evaluate::workload(kind, &workload).into_iter();
@@ -168,7 +168,13 @@ impl Explanation {
         layers: &AnnotationLayers<'_>,
         defaults: &PodDefaults,
     ) -> Option<Box<InjectionRequest>> {
-        match injection::parse(layers) {
+        let decision = injection::parse(layers);
+        let refusals = defaults.refusals(layers);
+        if decision.is_ok() && !refusals.is_empty() {
+            self.problems.extend(refusals);
+            return None;
+        }
+        match decision {
             Ok(Decision::Inject(request)) => Some(request),
             Ok(Decision::Skip(_)) if opts_out(layers.object) => {
                 let sentence =
@@ -182,19 +188,11 @@ impl Explanation {
                 None
             }
             Ok(Decision::Skip(_)) => {
-                let why = if defaults.are_enabled() {
-                    "neither its annotations nor the defaults of its service account and namespace ask for a secret"
-                } else {
-                    "none of its annotations asks for a secret, and no defaults apply in this namespace"
-                };
-                self.annotations.push(why.to_owned());
+                self.annotations.push(defaults.no_request().to_owned());
                 None
             }
             Err(mistakes) => {
-                let sentences = mistakes
-                    .iter()
-                    .map(|mistake| format!("the webhook would refuse it: {mistake}."));
-                self.problems.extend(sentences);
+                self.problems.extend(mistakes.iter().map(refusal));
                 None
             }
         }

@@ -7,7 +7,7 @@ use injection::{BindOutcome, InjectionRequest, KeyQuery, SecretBinding, SecretId
 use super::error::ExplainError;
 use super::limits::MAX_NAMED_KEYS;
 use super::reader::Explainer;
-use crate::consumers::{ConsumersError, SecretHead};
+use crate::consumers::{ConsumersError, MAX_KEYS, SecretHead};
 
 /// Secrets of a request.
 #[derive(Default)]
@@ -61,10 +61,10 @@ impl Explainer {
 impl RequestedSecrets {
     fn found(&mut self, head: &SecretHead, query: &KeyQuery) -> BindOutcome {
         let name = &head.name;
-        let asked: BTreeSet<&str> = query.keys.iter().map(SecretKey::as_str).collect();
+        let requested: BTreeSet<&str> = query.keys.iter().map(SecretKey::as_str).collect();
         let keys = match &head.keys {
             Some(keys) => {
-                let absent: Vec<&str> = asked
+                let absent: Vec<&str> = requested
                     .iter()
                     .copied()
                     .filter(|key| !keys.contains(*key))
@@ -76,18 +76,18 @@ impl RequestedSecrets {
                     ));
                 }
                 if absent.is_empty() {
-                    self.lines.push(exists(name, &asked, query.all));
+                    self.lines.push(exists(name, &requested, query.all));
                 }
                 keys.clone()
             }
             None if query.needs_keys() => {
                 self.notes.push(format!(
-                    "secret \"{name}\" exists; its keys were not checked, because its managed fields do not list them and its data are not read"
+                    "secret \"{name}\" exists; its keys were not checked, because its managed fields do not list them, or list more than {MAX_KEYS}, and its data are not read"
                 ));
-                asked.iter().map(|key| (*key).to_owned()).collect()
+                requested.iter().map(|key| (*key).to_owned()).collect()
             }
             None => {
-                self.lines.push(exists(name, &asked, false));
+                self.lines.push(exists(name, &requested, false));
                 BTreeSet::new()
             }
         };
@@ -99,8 +99,8 @@ impl RequestedSecrets {
     }
 }
 
-fn exists(name: &str, asked: &BTreeSet<&str>, all: bool) -> String {
-    let quoted: Vec<String> = asked.iter().map(|key| format!("\"{key}\"")).collect();
+fn exists(name: &str, requested: &BTreeSet<&str>, all: bool) -> String {
+    let quoted: Vec<String> = requested.iter().map(|key| format!("\"{key}\"")).collect();
     match (quoted.as_slice(), all) {
         (_, true) | ([], false) => format!("secret \"{name}\" exists"),
         ([key], false) => format!("secret \"{name}\" exists and has the key {key}"),

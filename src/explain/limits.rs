@@ -18,10 +18,23 @@ pub(super) const MAX_NAMED_KEYS: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consumers::MAX_KEYS;
+    use crate::defaults::MAX_BYTES;
 
     #[test]
     fn docs_contain_the_limits() {
         let page = include_str!("../../docs/EXPLAIN.md");
-        assert!(page.contains(&format!("at most {MAX_PODS} of its pods")));
+        let thousands = |count: usize| format!("{},{:03}", count / 1000, count % 1000);
+        for sentence in [
+            format!("at most {MAX_PODS} of its pods"),
+            format!("at most {} of its ReplicaSets", thousands(MAX_OWNERS)),
+            format!("more than {} keys", thousands(MAX_KEYS)),
+            format!("more than {} KiB", MAX_BYTES >> 10),
+        ] {
+            assert!(
+                page.contains(&sentence),
+                "docs/EXPLAIN.md has no {sentence:?}"
+            );
+        }
     }
 }

@@ -84,7 +84,9 @@ impl Explainer {
             ));
         }
         if owned.count == 0 {
-            explained.pods.push("it has no pods now".to_owned());
+            explained
+                .pods
+                .push("it has no pods now, apart from any that have ended".to_owned());
         }
         Ok(())
     }
@@ -181,5 +183,59 @@ fn pod_line(name: &str, problems: &[String]) -> String {
         format!("pod \"{name}\" has everything that its annotations ask for")
     } else {
         format!("pod \"{name}\": {}", problems.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kubernetes::ObjectApi;
+
+    const UID: &str = "workload";
+
+    fn owned_by(uid: &str, name: &str) -> Value {
+        json!({"metadata": {"name": name, "uid": name, "ownerReferences": [{"uid": uid, "controller": true}]}})
+    }
+
+    /// API server whose workload has this number of `ReplicaSets`. The first one has a pod for every name that the
+    /// query selects.
+    fn explainer(replica_sets: usize) -> Explainer {
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let items: Vec<Value> = if request.uri().path().ends_with("/replicasets") {
+                let names = (0..replica_sets).map(|number| format!("rs-{number}"));
+                names.map(|name| owned_by(UID, &name)).collect()
+            } else if query.contains(NOT_ENDED) {
+                vec![owned_by("rs-0", "running"), owned_by("rs-other", "other")]
+            } else {
+                vec![owned_by("rs-0", "ended")]
+            };
+            let body = json!({"kind": "PartialObjectMetadataList", "metadata": {}, "items": items});
+            let body = Body::from(body.to_string().into_bytes());
+            async move { Ok::<_, tower::BoxError>(http::Response::new(body)) }
+        });
+        let api = ObjectApi::new(kube::Client::new(service, "default"));
+        Explainer::new(api, Vec::new(), BTreeSet::new())
+    }
+
+    #[tokio::test]
+    async fn pods_that_have_not_ended_are_requested() {
+        let explainer = explainer(1);
+        let found = explainer.pods_of("jobs", WorkloadKind::Deployment, UID);
+        let found = found.await.unwrap();
+        assert_eq!((found.names, found.count), (vec!["running".to_owned()], 1));
+        assert!(!found.has_more_owners);
+    }
+
+    #[tokio::test]
+    async fn owners_beyond_the_limit_are_noticed() {
+        for (count, expected) in [(MAX_OWNERS, false), (MAX_OWNERS + 1, true)] {
+            let explainer = explainer(count);
+            let found = explainer.pods_of("jobs", WorkloadKind::Rollout, UID);
+            assert_eq!(found.await.unwrap().has_more_owners, expected, "{count}");
+        }
     }
 }

@@ -109,7 +109,7 @@ fn default_written_later(
     };
     let (what, time) = defaults.or_else(label)?;
     Some(format!(
-        "{what} was last written at {time}, after the pod had been created at {created}: the pod does not have what is asked for there since. Delete the pod, so that its controller creates it again"
+        "{what} was last written at {time}, after the pod had been created at {created}: only newer pods get the defaults. Delete the pod, so that its controller creates it again"
     ))
 }
 

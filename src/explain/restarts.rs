@@ -23,7 +23,7 @@ impl Explainer {
         };
         let Some(target) = ExplainTarget::of_owner(kind, name) else {
             return Ok(vec![format!(
-                "what restarts {kind} \"{name}\" is not known: it is not a kind that Reloader or the Infisical operator restarts"
+                "what restarts {kind} \"{name}\" is not known: it is not a kind that Reloader or the Infisical operator restarts, or its owner was not read"
             )]);
         };
         let body = self

@@ -1,18 +1,23 @@
 //! `explain` on a real API server: every reason for what a container got or did not get, by a user who may read the
 //! namespace and metadata of its Secrets.
 
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
+
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::manifests::{container, container_named, deployment, job, pod, prefixed};
 use testbed::namespace::{Identity, TestNamespace};
-use testbed::wait_for;
+use testbed::stub_server::Stub;
 use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{unique, wait_for};
 
 /// Permissions for explaining the objects of a namespace.
 fn readers_rules() -> Value {
@@ -67,8 +72,12 @@ impl<'c> Fixture<'c> {
 
     /// Explanation by the administrator, who may also read the webhook's configuration.
     async fn explain(&self, target: &str) -> (i32, Value) {
+        self.explain_with(&self.cp.kubeconfig, target).await
+    }
+
+    async fn explain_with(&self, kubeconfig: &Path, target: &str) -> (i32, Value) {
         let args = [target, "-n", &self.ns.name, "-o", "json"];
-        let output = explain_as(&self.cp.kubeconfig, &args).await;
+        let output = explain_as(kubeconfig, &args).await;
         let explained =
             serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         (output.code, explained)
@@ -85,6 +94,16 @@ impl<'c> Fixture<'c> {
     async fn kubectl(&self, args: &[&str]) {
         let args = [&["-n", &self.ns.name][..], args].concat();
         self.cp.kubectl(&args, "").await.expect_success();
+    }
+
+    /// User of the namespace who lacks the permissions for these resources.
+    async fn user_without(&self, name: &str, resources: &[&str]) -> Identity {
+        let mut rules = readers_rules();
+        for rule in rules.as_array_mut().expect("rules") {
+            let allowed = rule["resources"].as_array_mut().expect("resources");
+            allowed.retain(|resource| !resources.iter().any(|denied| resource == denied));
+        }
+        self.cp.service_account(&self.ns.name, name, &rules).await
     }
 
     /// Takes the webhook away: its configuration is deleted.
@@ -135,9 +154,9 @@ async fn injected_pod_is_explained_with_annotation_secrets_and_restart() {
     let cp = ControlPlane::shared().await;
     let fixture = Fixture::new(cp, &json!({})).await;
     let n = fixture.ns.name.as_str();
-    let asks =
+    let requesting =
         prefixed(&json!({"env-from": "db", "env.TOKEN": "db/password", "containers": "main"}));
-    let mut served = pod(n, "served", &asks);
+    let mut served = pod(n, "served", &requesting);
     served["spec"]["containers"] = json!([container(), container_named("helper")]);
     served["spec"]["initContainers"] = json!([container_named("setup")]);
     cp.create(&served).await.object();
@@ -285,6 +304,7 @@ async fn reasons_for_missing_secrets_are_distinguished() {
     }
 
     // The configuration is back, and was created after the pods.
+    next_second().await;
     let configuration = limited_to_namespaces(fixture.webhook.url_configuration(), &[&n]);
     fixture.registration = Some(Registration::shared(cp, &with_max_timeout(configuration)).await);
     let (_, explained) = fixture.explain("pod/mistaken").await;
@@ -305,6 +325,167 @@ async fn reasons_for_missing_secrets_are_distinguished() {
         &explained,
         "problems",
         "container \"main\" runs without secret \"db\"",
+    );
+    assert_has(
+        &explained,
+        "problems",
+        "before MutatingWebhookConfiguration",
+    );
+    // Without the configuration, the webhook's absence and its selectors are possible causes.
+    let user = fixture.user.kubeconfig.clone();
+    let (_, explained) = fixture.explain_with(&user, "pod/unserved").await;
+    assert_has(
+        &explained,
+        "problems",
+        "the webhook was away when it was created, or the pod was not sent to it",
+    );
+}
+
+/// Webhook that replaces the container, and is called after the one under test.
+async fn replaces_container(cp: &ControlPlane, namespace: &str) -> (Stub, Registration) {
+    let stub = Stub::start_with(&cp.authority, |_| {
+        let patch = json!([{"op": "replace", "path": "/spec/containers/0", "value": container()}]);
+        json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch.to_string())})
+    })
+    .await;
+    let mut configuration = limited_to_namespaces(stub.url_configuration(), &[namespace]);
+    configuration["metadata"]["name"] = unique("zzz-replacing").into();
+    let entries = configuration["webhooks"].as_array_mut().expect("entries");
+    entries.truncate(1);
+    for entry in entries {
+        entry["name"] = "replacing.tests.floe.dev".into();
+        entry["reinvocationPolicy"] = "Never".into();
+        entry
+            .as_object_mut()
+            .expect("an entry")
+            .remove("matchConditions");
+    }
+    let registration = Registration::shared(cp, &configuration).await;
+    (stub, registration)
+}
+
+#[tokio::test]
+async fn container_that_another_webhook_replaced_is_recognised() {
+    let cp = ControlPlane::shared().await;
+    let mut fixture = Fixture::new(cp, &json!({})).await;
+    let n = fixture.ns.name.clone();
+    // The webhook would be called again, and inject into the other container.
+    let mut once = limited_to_namespaces(fixture.webhook.url_configuration(), &[&n]);
+    for entry in once["webhooks"].as_array_mut().expect("entries") {
+        entry["reinvocationPolicy"] = "Never".into();
+    }
+    fixture.unregister();
+    fixture.registration = Some(Registration::shared(cp, &with_max_timeout(once)).await);
+    let (_stub, _registration) = replaces_container(cp, &n).await;
+    next_second().await;
+    fixture.create("replaced", &json!({"env-from": "db"})).await;
+    let (code, explained) = fixture.explain("pod/replaced").await;
+    assert_eq!(code, 1, "{explained:#}");
+    assert_has(
+        &explained,
+        "problems",
+        "another webhook added or replaced the container later",
+    );
+}
+
+#[tokio::test]
+async fn defaults_from_after_the_creation_and_large_ones_are_reported() {
+    let cp = ControlPlane::shared().await;
+    let metadata = json!({"annotations": {"secrets.floe.dev/env-from": "db"}});
+    let mut fixture = Fixture::new(cp, &metadata).await;
+    let n = &fixture.ns.name.clone();
+    next_second().await;
+    fixture.create("before", &json!({})).await;
+    next_second().await;
+    let enabled = "secrets.floe.dev/inject=enabled";
+    fixture.kubectl(&["label", "namespace", n, enabled]).await;
+    let (code, explained) = fixture.explain("pod/before").await;
+    assert_eq!(code, 1, "{explained:#}");
+    assert_has(
+        &explained,
+        "problems",
+        &format!("label secrets.floe.dev/inject of namespace \"{n}\" was last written at"),
+    );
+    let default = "secrets.floe.dev/refs=db/user";
+    fixture
+        .kubectl(&["annotate", "serviceaccount", "default", default])
+        .await;
+    let (_, explained) = fixture.explain("pod/before").await;
+    assert_has(
+        &explained,
+        "problems",
+        "annotation secrets.floe.dev/refs of service account \"default\" was last written at",
+    );
+
+    fixture
+        .create("opted-out", &json!({"inject": "false"}))
+        .await;
+    // The webhook would refuse the change.
+    fixture.unregister();
+    let long = vec!["db/user"; 9_000].join(",");
+    let change = json!({"metadata": {"annotations": {"secrets.floe.dev/refs": long}}});
+    let account = format!("/api/v1/namespaces/{n}/serviceaccounts/default");
+    cp.request(Method::PATCH, &account, Some(&change))
+        .await
+        .object();
+    let sentence = "the webhook would refuse it: annotation secrets.floe.dev/refs of service account \"default\": together the defaults";
+    cp.kubectl_apply(n, &job("large", &json!({}), &json!([container()])))
+        .await
+        .expect_success();
+    for target in ["pod/before", "job/large"] {
+        let (code, explained) = fixture.explain(target).await;
+        assert_eq!(code, 1, "{explained:#}");
+        assert_has(&explained, "problems", sentence);
+    }
+    let (code, explained) = fixture.explain("pod/opted-out").await;
+    assert_eq!(code, 0, "{explained:#}");
+}
+
+#[tokio::test]
+async fn unreadable_objects_are_notes() {
+    let cp = ControlPlane::shared().await;
+    let metadata = json!({"labels": {"secrets.floe.dev/inject": "enabled"},
+        "annotations": {"secrets.floe.dev/env-from": "db"}});
+    let fixture = Fixture::new(cp, &metadata).await;
+    let n = fixture.ns.name.as_str();
+    let quiet = deployment("quiet", &json!({}), &json!([container()]));
+    cp.kubectl_apply(n, &quiet).await.expect_success();
+    let pod = cp.pod_of(n, "app=quiet").await;
+    let pod = format!("pod/{}", pod["metadata"]["name"].as_str().expect("a name"));
+    for (name, denied) in [
+        ("without-namespaces", "namespaces"),
+        ("without-accounts", "serviceaccounts"),
+    ] {
+        let user = fixture.user_without(name, &[denied]).await;
+        for target in [&pod, "deployment/quiet"] {
+            let (code, explained) = fixture.explain_with(&user.kubeconfig, target).await;
+            assert_eq!(code, 0, "{explained:#}");
+            assert_has(&explained, "annotations", "is not known");
+            assert_has(&explained, "notes", "defaults were not checked");
+            assert_has(&explained, "notes", denied);
+        }
+    }
+    // The pods may be listed, and none of them read.
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list"]},
+    ]);
+    let user = cp.service_account(n, "lister", &rules).await;
+    let (code, explained) = fixture
+        .explain_with(&user.kubeconfig, "deployment/quiet")
+        .await;
+    assert_eq!(code, 0, "{explained:#}");
+    assert_has(&explained, "notes", "its pods were listed, and not read");
+    // The object itself is enough.
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    let user = cp.service_account(n, "getter", &rules).await;
+    let (code, explained) = fixture.explain_with(&user.kubeconfig, &pod).await;
+    assert_eq!(code, 0, "{explained:#}");
+    assert_has(&explained, "annotations", "is not known");
+    assert_has(
+        &explained,
+        "notes",
+        "owners of ReplicaSets or Jobs were not read",
     );
 }
 

@@ -367,6 +367,9 @@ async fn missing_secret_and_permissions_exit_with_2() {
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]);
     let user = cp.service_account(n, "pods-only", &rules).await;
+    let owned = deployment("owned", &json!({}), &json!([env_from("db")]));
+    cp.kubectl_apply(n, &owned).await.expect_success();
+    cp.pod_of(n, "app=owned").await;
     let partial = rotation_command(&user.kubeconfig, &["db", "-n", n]);
     let partial = CommandOutput::run_async(partial, "").await;
     assert!(
@@ -375,6 +378,14 @@ async fn missing_secret_and_permissions_exit_with_2() {
             && partial.stderr.contains("Rollouts were not read"),
         "{partial:?}"
     );
+    let partial = rotation_command(&user.kubeconfig, &["db", "-n", n, "-o", "json"]);
+    let partial = CommandOutput::run_async(partial, "").await;
+    let found: Value = serde_json::from_str(&partial.stdout).expect("JSON");
+    let pods = found["pods"].as_array().expect("pods");
+    assert_eq!((pods.len(), &pods[0]["change"]), (1, &json!("unknown")));
+    let (_, known) = fixture.consumers().await;
+    assert_eq!(known["pods"][0]["owner"], "Deployment/owned", "{known:#}");
+    assert_eq!(known["pods"][0]["change"], "keepsOldValue", "{known:#}");
     let user = cp.service_account(n, "nothing", &json!([])).await;
     let denied = rotation_command(&user.kubeconfig, &["secret/db", "-n", n]);
     let denied = CommandOutput::run_async(denied, "").await;

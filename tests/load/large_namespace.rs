@@ -9,16 +9,21 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::manifests::pod;
-use testbed::objects::{collection, send};
+use testbed::objects::{collection, send, send_as};
 use testbed::print_line;
 use testbed::webhook_process::program;
 
 const PODS: usize = 20_000;
 /// Pods that use the Secret.
 const USERS: usize = 10_000;
+/// Pods among them whose containers run, since before the Secret's creation.
+const RUNNING: usize = 4_000;
+/// Pods among them with the same owner, so that there are more owners than the program reads.
+const PODS_OF_OWNER: usize = 4;
 /// Limit of concurrent creates.
 const MAX_CONCURRENT: usize = 64;
 /// Budget in KiB.
@@ -41,7 +46,38 @@ fn large_pod(namespace: &str, number: usize) -> Value {
         "envFrom": [{"secretRef": {"name": secret}}]});
     let helper = json!({"name": "helper", "image": "registry.example.com/team/helper:1.2.3", "env": variables});
     pod["spec"]["containers"] = json!([container, helper]);
+    if number < USERS {
+        let name = format!("owner-{}", number / PODS_OF_OWNER);
+        // No controller runs, so that the owners need not exist.
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "name": name, "uid": name, "controller": true}]);
+    }
     pod
+}
+
+/// Creates a pod, and writes the status that a kubelet would write for one that runs.
+async fn create_pod(client: Client, namespace: &str, number: usize) {
+    let pod = large_pod(namespace, number);
+    let pods = collection(&pod);
+    send(&client, Method::POST, &pods, Some(&pod))
+        .await
+        .object();
+    if number >= RUNNING {
+        return;
+    }
+    let containers: Vec<Value> = ["main", "helper"]
+        .into_iter()
+        .map(|name| {
+            json!({"name": name, "image": "none", "imageID": "none", "ready": true, "restartCount": 0,
+                "state": {"running": {"startedAt": "2020-01-01T00:00:00Z"}}})
+        })
+        .collect();
+    let status = json!({"status": {"phase": "Running", "containerStatuses": containers}});
+    let path = format!("{pods}/pod-{number}/status");
+    let merge = "application/merge-patch+json";
+    send_as(&client, Method::PATCH, &path, Some(&status), merge)
+        .await
+        .object();
 }
 
 /// Exit code, standard output and peak memory in KiB of a command.
@@ -85,14 +121,7 @@ async fn commands_page_through_20_000_pods() {
     cp.secret(n, "db", &["password"], "v").await;
     let client = cp.client();
     let began = Instant::now();
-    let creates = (0..PODS).map(|number| {
-        let (client, pod) = (client.clone(), large_pod(n, number));
-        async move {
-            send(&client, Method::POST, &collection(&pod), Some(&pod))
-                .await
-                .object();
-        }
-    });
+    let creates = (0..PODS).map(|number| create_pod(client.clone(), n, number));
     stream::iter(creates)
         .buffer_unordered(MAX_CONCURRENT)
         .collect::<()>()
@@ -123,11 +152,14 @@ async fn commands_page_through_20_000_pods() {
             args[0],
             began.elapsed()
         ));
-        assert_eq!(code, 0, "{}", args[0]);
+        let expected = i32::from(args[0] == "rotation");
+        assert_eq!(code, expected, "{}", args[0]);
         assert!(peak <= MAX_RESIDENT, "{} took {peak} KiB", args[0]);
         if args[0] == "rotation" {
             let found: Value = serde_json::from_str(&stdout).expect("JSON");
             assert_eq!(found["counts"]["pods"], USERS);
+            assert_eq!(found["counts"]["old"], RUNNING);
+            assert_eq!(found["pods"][RUNNING - 1]["value"], "old");
         }
     }
     // Not deleted one by one.

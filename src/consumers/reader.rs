@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use injection::{AnnotationLayers, Annotations, WorkloadKind};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::error::ConsumersError;
@@ -22,6 +23,9 @@ use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation};
 
 /// Time limit of reading the defaults of one pod.
 const DEFAULTS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Group of Argo Rollouts, which Argo Workflows belong to as well.
+const ROLLOUTS_GROUP: &str = "/apis/argoproj.io/v1alpha1";
 
 /// Reads the consumers of Secrets.
 #[derive(Debug)]
@@ -57,10 +61,11 @@ impl ConsumerReader {
         let mut read = NamespaceRead::new(namespace, &secret, progress);
         for list in WORKLOAD_LISTS {
             match self.read_workloads(list, &mut read).await {
-                // A cluster without Argo Rollouts has none.
+                // A cluster without Argo Rollouts has none, and denies their list to users without a role for them.
                 Err(error)
                     if list.kind == WorkloadKind::Rollout
-                        && error.kind == ApiErrorKind::NotFound => {}
+                        && (error.kind == ApiErrorKind::NotFound
+                            || error.kind.is_denied() && !self.has_rollouts().await) => {}
                 Err(error) if error.kind.is_denied() => {
                     read.kind_unread(list.title);
                     read.note(format!("{}s were not read: {error}", list.title));
@@ -70,6 +75,26 @@ impl ConsumerReader {
         }
         self.read_pods(&mut read).await?;
         Ok(read.finish())
+    }
+
+    /// Whether the API server has Rollouts, by its discovery, which every user may read.
+    async fn has_rollouts(&self) -> bool {
+        #[derive(Deserialize)]
+        struct ServedKinds {
+            resources: Vec<ServedKind>,
+        }
+        #[derive(Deserialize)]
+        struct ServedKind {
+            name: String,
+        }
+        match self.api.get(ROLLOUTS_GROUP, Representation::Full).await {
+            Ok(None) => false,
+            Ok(Some(body)) => serde_json::from_slice::<ServedKinds>(&body).map_or(true, |list| {
+                let mut resources = list.resources.iter();
+                resources.any(|resource| resource.name == "rollouts")
+            }),
+            Err(_) => true,
+        }
     }
 
     async fn read_workloads(
@@ -183,5 +208,52 @@ impl ConsumerReader {
             ));
             AppliedDefaults::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Notes of a user who may not list Rollouts, on an API server whose group of them has these resources.
+    async fn notes(group: Option<&'static [&'static str]>) -> Vec<String> {
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let path = request.uri().path();
+            let (status, body) = if path == ROLLOUTS_GROUP {
+                let names = group.unwrap_or_default().iter();
+                let resources: Vec<Value> = names.map(|name| json!({"name": name})).collect();
+                let found = group.map_or(StatusCode::NOT_FOUND, |_| StatusCode::OK);
+                (found, json!({"resources": resources}))
+            } else if path.ends_with("/rollouts") {
+                (StatusCode::FORBIDDEN, json!({"kind": "Status"}))
+            } else if path.ends_with("/secrets/db") {
+                let head = json!({"kind": "PartialObjectMetadata", "metadata": {"name": "db"}});
+                (StatusCode::OK, head)
+            } else {
+                (StatusCode::OK, json!({"metadata": {}, "items": []}))
+            };
+            let body = Body::from(body.to_string().into_bytes());
+            let mut response = http::Response::new(body);
+            *response.status_mut() = status;
+            async move { Ok::<_, tower::BoxError>(response) }
+        });
+        let api = ObjectApi::new(kube::Client::new(service, "default"));
+        let reader = ConsumerReader::new(api);
+        let progress = ReadProgress::default();
+        let read = reader.read("jobs", "db", &progress);
+        read.await.unwrap().notes
+    }
+
+    #[tokio::test]
+    async fn denied_rollouts_are_a_note_where_there_are_any() {
+        let with_rollouts = notes(Some(&["workflows", "rollouts"])).await;
+        assert_eq!(with_rollouts.len(), 1);
+        assert!(with_rollouts[0].starts_with("Rollouts were not read"));
+        assert_eq!(notes(Some(&["workflows"])).await, Vec::<String>::new());
+        assert_eq!(notes(None).await, Vec::<String>::new());
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn missing_reason(
         );
     }
     if matches!(entry, EntryLookup::Unknown(_)) {
-        return "the pod has no record of an injection: the webhook was away when it was created, or the pod was not sent to it, because no entry of its configuration selected it or the configuration is newer. You may not read the configuration. Delete the pod, so that its controller creates it again; if the new one lacks its secrets too, an administrator finds the reason by doctor".to_owned();
+        return "the pod has no record of an injection: the webhook was away when it was created, or the pod was not sent to it, because no entry of its configuration selected it or the configuration is newer. The configuration was not checked. Delete the pod, so that its controller creates it again; if the new one lacks its secrets too, an administrator finds the reason by doctor".to_owned();
     }
     "the pod was created while the webhook was away: it has no record of an injection. Delete the pod, so that its controller creates it again".to_owned()
 }

@@ -90,7 +90,8 @@ impl Pipeline {
             ..AnnotationLayers::default()
         })? {
             Decision::Inject(request) => {
-                let NameViolations { errors, warnings } = self.name_violations(&request);
+                let NameViolations { errors, warnings } =
+                    NameViolations::of(&request, &self.policy());
                 if errors.is_empty() {
                     let notes = warnings.iter().map(ToString::to_string).collect();
                     Ok(Outcome::Validated { notes })

@@ -4,7 +4,7 @@ use super::error::{AdmissionError, BindFailure};
 use super::gate;
 use super::outcome::{Outcome, PodMutation};
 use super::pipeline::{Pipeline, RequestContext};
-use super::policy::OnUnavailable;
+use super::policy::{OnUnavailable, Policy};
 use super::review::AdmissionRequest;
 use super::secret_names::NameViolations;
 use super::surface::Surface;
@@ -30,8 +30,9 @@ impl Pipeline {
             Ok(pod) => pod,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
+        let (target, namespace) = (PlanTarget::Pod, request.namespace());
         match self
-            .decide(surface, PlanTarget::Pod, request.namespace(), pod, context)
+            .decide_by(&policy, surface, target, namespace, pod, context)
             .await
         {
             Err(error)
@@ -55,6 +56,20 @@ impl Pipeline {
         pod: &PodView<'_>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
+        self.decide_by(&self.policy(), surface, target, namespace, pod, context)
+            .await
+    }
+
+    /// Decides by this policy, whatever replaces it meanwhile.
+    async fn decide_by(
+        &self,
+        policy: &Policy,
+        surface: Surface,
+        target: PlanTarget,
+        namespace: &str,
+        pod: &PodView<'_>,
+        context: RequestContext<'_>,
+    ) -> Result<Outcome, AdmissionError> {
         let (decision, defaults) = self
             .request(surface, namespace, pod.annotations(), pod, context)
             .await?;
@@ -65,7 +80,6 @@ impl Pipeline {
         self.authorize(namespace, pod.service_account(), &request, context)
             .await?;
         let (bindings, failures) = self.bind(namespace, &request, context).await;
-        let policy = self.policy();
         let input = PlanInput {
             target,
             pod,
@@ -75,7 +89,7 @@ impl Pipeline {
             sidecars: &policy.sidecars,
             discloses: context.discloses,
         };
-        let NameViolations { errors, warnings } = self.name_violations(&request);
+        let NameViolations { errors, warnings } = NameViolations::of(&request, policy);
         let mut plan = plan(&input, failures, errors)?;
         plan.warnings.extend(warnings);
         if plan.is_empty() && plan.warnings.is_empty() {
@@ -139,5 +153,131 @@ fn mountable_note(
         vec![note()]
     } else {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use injection::{SecretBinding, SecretSource, WorkloadView};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::admission::policy::{SecretNameMode, SecretNamePolicy, SharedPolicy};
+    use crate::admission::review::decode;
+    use crate::admission::sources::{Source, Sources};
+    use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
+    use crate::defaults::{Defaults, DefaultsObject, DefaultsReader};
+
+    /// Binder that replaces the policy while an admission is decided.
+    #[derive(Debug, Default)]
+    struct PolicyReplacer(OnceLock<SharedPolicy>);
+
+    #[async_trait]
+    impl SecretBinder for PolicyReplacer {
+        fn kind(&self) -> BackendKind {
+            BackendKind::Kubernetes
+        }
+
+        async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+            let secret_names = SecretNamePolicy {
+                convention: "floe".parse().unwrap(),
+                mode: SecretNameMode::Deny,
+            };
+            self.0.get().unwrap().replace(Policy {
+                sidecars: vec!["main".parse().unwrap()],
+                secret_names: Some(secret_names),
+                ..Policy::default()
+            });
+            Ok(SecretBinding {
+                secret_name: query.secret.name.as_str().to_owned(),
+                keys: None,
+            })
+        }
+    }
+
+    #[derive(Debug)]
+    struct NoDefaults;
+
+    #[async_trait]
+    impl DefaultsReader for NoDefaults {
+        async fn namespace(
+            &self,
+            _: &str,
+            _: Instant,
+        ) -> Result<Option<DefaultsObject>, BackendError> {
+            Ok(None)
+        }
+
+        async fn service_account(
+            &self,
+            _: &str,
+            _: &str,
+            _: Instant,
+        ) -> Result<Option<DefaultsObject>, BackendError> {
+            Ok(None)
+        }
+    }
+
+    fn pipeline() -> Pipeline {
+        let binder = Arc::new(PolicyReplacer::default());
+        let source = Source {
+            binder: Arc::clone(&binder) as _,
+            recent_names: None,
+        };
+        let sources = Sources::from([(SecretSource::Kubernetes, source)]);
+        let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
+        let policy = Policy {
+            inject_template: true,
+            ..Policy::default()
+        };
+        let pipeline = Pipeline::new(sources, defaults, policy);
+        binder.0.set(pipeline.shared_policy()).unwrap();
+        pipeline
+    }
+
+    fn review(group: &str, resource: &str, object: &str) -> String {
+        format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","resource":{{"group":"{group}","version":"v1","resource":"{resource}"}},"namespace":"jobs","operation":"CREATE","object":{object}}}}}"#
+        )
+    }
+
+    const POD: &str = r#"{"metadata":{"annotations":{"secrets.floe.dev/env-from":"db"}},"spec":{"containers":[{"name":"main"}]}}"#;
+
+    #[tokio::test]
+    async fn admission_keeps_the_policy_that_it_began_with() {
+        let now = Instant::now();
+        let context = RequestContext::untraced(now, now + Duration::from_secs(5));
+        let pod = review("", "pods", POD);
+        let workload = review(
+            "apps",
+            "deployments",
+            &format!(r#"{{"spec":{{"template":{POD}}}}}"#),
+        );
+        let (of_pods, of_workloads) = (pipeline(), pipeline());
+        let admit_pod = async || {
+            let request = decode::<PodView<'_>>(pod.as_bytes()).unwrap();
+            of_pods.admit_pod(Surface::Pods, &request, context).await
+        };
+        let admit_workload = async || {
+            let request = decode::<WorkloadView<'_>>(workload.as_bytes()).unwrap();
+            let admitted = of_workloads.admit_workload(Surface::Workloads, &request, context);
+            admitted.await
+        };
+
+        let Ok(Outcome::Injected(mutation)) = admit_pod().await else {
+            panic!("the first policy has neither sidecars nor a convention");
+        };
+        assert!(!mutation.plan.is_empty() && mutation.plan.warnings.is_empty());
+        let Ok(Outcome::Mutated(mutation)) = admit_workload().await else {
+            panic!("the first policy has neither sidecars nor a convention");
+        };
+        assert!(!mutation.plan.is_empty() && mutation.plan.warnings.is_empty());
+        for later in [admit_pod().await, admit_workload().await] {
+            assert!(matches!(later, Err(AdmissionError::Plan(_))), "{later:?}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Naming convention for secrets, as the operator's policy has it.
 
-use super::pipeline::Pipeline;
-use super::policy::{SecretNameMode, SecretNamePolicy};
+use super::policy::{Policy, SecretNameMode, SecretNamePolicy};
 use injection::{InjectionRequest, PlanError, Warning};
 
 /// Secrets whose names do not follow the convention.
@@ -13,28 +12,25 @@ pub(super) struct NameViolations {
     pub(super) warnings: Vec<Warning>,
 }
 
-impl Pipeline {
+impl NameViolations {
     /// Checks the names of the requested secrets.
-    pub(super) fn name_violations(&self, request: &InjectionRequest) -> NameViolations {
-        let policy = self.policy();
+    pub(super) fn of(request: &InjectionRequest, policy: &Policy) -> Self {
         let Some(SecretNamePolicy { convention, mode }) = &policy.secret_names else {
-            return NameViolations::default();
+            return Self::default();
         };
         let errors = convention.violations(request);
         match mode {
-            SecretNameMode::Deny => NameViolations {
+            SecretNameMode::Deny => Self {
                 errors,
                 warnings: Vec::new(),
             },
-            SecretNameMode::Warn => NameViolations {
+            SecretNameMode::Warn => Self {
                 errors: Vec::new(),
                 warnings: errors.into_iter().map(Warning::NameConvention).collect(),
             },
         }
     }
-}
 
-impl NameViolations {
     /// Turns errors about defaults into warnings: the author of a workload cannot correct those.
     pub(super) fn tolerating_defaults(mut self) -> Self {
         let (of_defaults, errors): (Vec<_>, Vec<_>) = self

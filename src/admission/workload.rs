@@ -8,7 +8,9 @@ use super::error::{AdmissionError, BindFailure, sentences};
 use super::gate;
 use super::outcome::{Outcome, WorkloadMutation};
 use super::pipeline::{Bindings, Pipeline, RequestContext};
+use super::policy::Policy;
 use super::review::{AdmissionRequest, Operation};
+use super::secret_names::NameViolations;
 use super::surface::Surface;
 use injection::{
     self, ChangeScope, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode,
@@ -40,12 +42,14 @@ impl Pipeline {
         let Some(update) = WorkloadUpdate::of(kind, object, old) else {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         };
-        self.mutate_workload(surface, request.namespace(), kind, &update, context)
+        let namespace = request.namespace();
+        self.mutate_workload(&policy, surface, namespace, kind, &update, context)
             .await
     }
 
     async fn mutate_workload(
         &self,
+        policy: &Policy,
         surface: Surface,
         namespace: &str,
         kind: WorkloadKind,
@@ -57,7 +61,8 @@ impl Pipeline {
         let parsed = WorkloadRequest::new(parsed.await, annotations_changed)?;
         let (request, mut notes) = (parsed.request, parsed.notes);
         let requested = request.as_ref().filter(|request| !request.is_empty());
-        let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
+        let into_template =
+            requested.is_some_and(|request| injects_template(policy, kind, request));
         let needed = needs_bindings(update, into_template);
         let (bindings, failures) = match requested {
             Some(request) if needed => self.bind(namespace, request, context).await,
@@ -67,7 +72,6 @@ impl Pipeline {
             .as_ref()
             .map(|request| restarting_secrets(request, &bindings))
             .unwrap_or_default();
-        let policy = self.policy();
         let input = requested.map(|request| PlanInput {
             target: PlanTarget::Template,
             pod: update.pod(),
@@ -78,7 +82,7 @@ impl Pipeline {
             discloses: context.discloses,
         });
         let warnings = match &input {
-            Some(input) if annotations_changed => self.pod_warnings(input, &failures)?,
+            Some(input) if annotations_changed => pod_warnings(policy, input, &failures)?,
             Some(_) | None => Vec::new(),
         };
         let template = match &input {
@@ -137,37 +141,37 @@ impl Pipeline {
         }
         Ok(decision)
     }
+}
 
-    /// Plans the workload's pods and returns the warnings that they will get.
-    fn pod_warnings(
-        &self,
-        input: &PlanInput<'_>,
-        failures: &[BindFailure],
-    ) -> Result<Vec<Warning>, AdmissionError> {
-        let names = self.name_violations(input.request).tolerating_defaults();
-        let (mut warnings, errors) = match injection::plan(input) {
-            Ok(plan) => (plan.warnings, Vec::new()),
-            Err(errors) => (Vec::new(), errors),
-        };
-        // Keys that could not be read are not the author's mistake.
-        let certain: Vec<PlanError> = errors
-            .into_iter()
-            .filter(|error| failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. }))
-            .chain(names.errors)
-            .collect();
-        if certain.is_empty() {
-            warnings.extend(names.warnings);
-            Ok(warnings)
-        } else {
-            Err(AdmissionError::Plan(certain))
-        }
+/// Plans the workload's pods and returns the warnings that they will get.
+fn pod_warnings(
+    policy: &Policy,
+    input: &PlanInput<'_>,
+    failures: &[BindFailure],
+) -> Result<Vec<Warning>, AdmissionError> {
+    let names = NameViolations::of(input.request, policy).tolerating_defaults();
+    let (mut warnings, errors) = match injection::plan(input) {
+        Ok(plan) => (plan.warnings, Vec::new()),
+        Err(errors) => (Vec::new(), errors),
+    };
+    // Keys that could not be read are not the author's mistake.
+    let certain: Vec<PlanError> = errors
+        .into_iter()
+        .filter(|error| failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. }))
+        .chain(names.errors)
+        .collect();
+    if certain.is_empty() {
+        warnings.extend(names.warnings);
+        Ok(warnings)
+    } else {
+        Err(AdmissionError::Plan(certain))
     }
+}
 
-    /// Whether the template is injected into: the Infisical operator sees only what the template refers to.
-    fn injects_template(&self, kind: WorkloadKind, request: &InjectionRequest) -> bool {
-        let for_restart = kind.is_restartable() && request.reload == ReloadMode::Infisical;
-        self.policy().inject_template || for_restart
-    }
+/// Whether the template is injected into: the Infisical operator sees only what the template refers to.
+fn injects_template(policy: &Policy, kind: WorkloadKind, request: &InjectionRequest) -> bool {
+    let for_restart = kind.is_restartable() && request.reload == ReloadMode::Infisical;
+    policy.inject_template || for_restart
 }
 
 /// Request of a workload, as far as it is known.

@@ -9,6 +9,7 @@ mod format;
 mod github;
 mod help;
 mod json;
+mod printable;
 mod rule;
 mod sarif;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub(crate) use self::counts::FindingCounts;
 pub use self::format::FindingFormat;
 pub(crate) use self::format::write;
+pub(crate) use self::printable::printable;
 pub(crate) use self::rule::{FindingSeverity, Rule};
 use crate::yaml::Position;
 
@@ -34,12 +36,13 @@ pub(crate) struct Place {
     pub field: String,
 }
 
-/// A problem at a place. `Display` is one line: `manifest.yaml:12:5: plugins.compute.config.port: …`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A problem at a place. `Display` is one line: `manifest.yaml:12:5: plugins.compute.config.port: …`. Findings are
+/// ordered by place, and the errors of a place come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileFinding {
-    pub rule: Rule,
-    pub severity: FindingSeverity,
     pub place: Place,
+    pub severity: FindingSeverity,
+    pub rule: Rule,
     /// A sentence that says what is wrong and what to do.
     pub message: String,
     /// The source line with every scalar replaced by `…`.
@@ -48,12 +51,12 @@ pub(crate) struct FileFinding {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&printable(&self.file))?;
         if let Some(Position { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
         if !self.field.is_empty() {
-            write!(f, ": {}", self.field)?;
+            write!(f, ": {}", printable(&self.field))?;
         }
         Ok(())
     }
@@ -61,6 +64,6 @@ impl std::fmt::Display for Place {
 
 impl std::fmt::Display for FileFinding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.place, printable(&self.message))
     }
 }

@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::binder::KnownOrAssumed;
+use self::binder::{KnownOrAssumed, KnownOrNamed};
 use self::manifests::ManifestLinter;
 use self::report::Report;
 pub(crate) use self::request::{LintRequest, ProfileRequest};
@@ -70,9 +70,9 @@ pub(crate) fn lint(
         Ok(runtime) => runtime.block_on(check(request, stdin, &mut report)),
         Err(error) => report.failure(format!("no runtime could be started: {error}")),
     }
-    report.sort();
-    let written = finding::write(&report.findings, request.format, out).and_then(|()| out.flush());
-    match written {
+    let findings = report.take_findings();
+    let written = finding::write(&findings, report.counts, request.format, out);
+    match written.and_then(|()| out.flush()) {
         Ok(()) => {}
         // A reader that closes the pipe, such as `head`, has read what it needs.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -84,14 +84,14 @@ pub(crate) fn lint(
 /// Writes notes and the number of findings, and returns the status.
 fn conclude(report: &Report, strict: bool, err: &mut dyn Write) -> LintExitStatus {
     // A failure to write to standard error cannot be reported anywhere.
-    let mut line = |text: &str| drop(writeln!(err, "{text}"));
+    let mut line = |text: &str| drop(writeln!(err, "{}", finding::printable(text)));
     for note in report.notes() {
         line(&format!("note: {note}"));
     }
     for failure in &report.failures {
         line(&format!("error: {failure}"));
     }
-    let FindingCounts { errors, warnings } = FindingCounts::of(&report.findings);
+    let FindingCounts { errors, warnings } = report.counts;
     if errors + warnings > 0 {
         let plural = |count: usize| if count == 1 { "" } else { "s" };
         let (e, w) = (plural(errors), plural(warnings));
@@ -132,7 +132,7 @@ async fn check(request: &LintRequest, stdin: impl Read, report: &mut Report) {
 
     let unchecked = cluster.is_none() && checks.is_empty();
     let secrets = secret_source(cluster, &store, unchecked);
-    let linter = linter(request, store, namespace, secrets, report);
+    let linter = linter(request, &mut stdin, store, (namespace, secrets), report);
     for input in &inputs {
         let source = FileSource::new(input);
         for document in &input.documents {
@@ -150,9 +150,9 @@ async fn check(request: &LintRequest, stdin: impl Read, report: &mut Report) {
 /// Linter with the settings of a run. Reads the profile.
 fn linter(
     request: &LintRequest,
+    stdin: &mut Option<impl Read>,
     store: Arc<ManifestStore>,
-    namespace: String,
-    (source, reader): (Source, Arc<dyn DefaultsReader>),
+    (namespace, (source, reader)): (String, (Source, Arc<dyn DefaultsReader>)),
     report: &mut Report,
 ) -> ManifestLinter {
     let settings = PlannerSettings {
@@ -169,13 +169,18 @@ fn linter(
     };
     let detector = Detector::default();
     let profile = request.profile.as_ref();
-    let profile = profile.and_then(|request| profile::read(request, &detector, report));
-    let key_sources = KeySources {
-        store: Arc::clone(&store),
-        binder: Arc::clone(&source.binder),
+    let profile = profile.and_then(|request| profile::read(request, stdin, &detector, report));
+    let key_sources = KeySources::new(Arc::clone(&store), Arc::clone(&source.binder));
+    let planner = |source, settings| {
+        PodPlanner::new(source, Arc::clone(&reader), Arc::clone(&store), settings)
+    };
+    let named_keys = Source {
+        binder: Arc::new(KnownOrNamed(Arc::clone(&store))),
+        recent_names: None,
     };
     ManifestLinter {
-        planner: PodPlanner::new(source, reader, Arc::clone(&store), settings),
+        named_keys_planner: planner(named_keys, settings.clone()),
+        planner: planner(source, settings),
         store,
         namespace,
         secret_names: request.secret_names.clone(),

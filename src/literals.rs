@@ -73,6 +73,11 @@ impl Detector {
     }
 }
 
+/// Whether a value of a profile takes everything from variables: it is made of calls of `env_var` without defaults.
+pub(crate) fn reads_only_variables(value: &str) -> bool {
+    expression::reads_only_variables(value)
+}
+
 /// Name of the first built-in rule that a value matches.
 fn built_in_rule(field: &str, value: &str) -> Option<&'static str> {
     let value = value.trim();

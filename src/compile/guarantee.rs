@@ -26,6 +26,7 @@ const PROFILE_LIMITS: YamlLimits = YamlLimits {
     depth: 70,
     nodes: MAX_PROFILE_BYTES,
     aliases: 0,
+    key_bytes: YamlLimits::HAND_WRITTEN.key_bytes,
 };
 
 /// A pod that runs dbt.

@@ -22,6 +22,7 @@ pub(crate) const LIMITS: YamlLimits = YamlLimits {
     depth: 64,
     nodes: 500_000,
     aliases: 1_000,
+    key_bytes: YamlLimits::HAND_WRITTEN.key_bytes,
 };
 
 /// Key names by the Secret's name, whatever its namespace.

@@ -1,6 +1,6 @@
 //! Numbers of findings.
 
-use super::{FileFinding, FindingSeverity};
+use super::FindingSeverity;
 
 /// Number of findings of each severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -10,11 +10,10 @@ pub(crate) struct FindingCounts {
 }
 
 impl FindingCounts {
-    pub(crate) fn of(findings: &[FileFinding]) -> Self {
-        let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
-        Self {
-            errors: count(FindingSeverity::Error),
-            warnings: count(FindingSeverity::Warning),
+    pub(crate) fn add(&mut self, severity: FindingSeverity) {
+        match severity {
+            FindingSeverity::Error => self.errors += 1,
+            FindingSeverity::Warning => self.warnings += 1,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{FileFinding, FindingSeverity, github, json, sarif, text};
+use super::{FileFinding, FindingCounts, FindingSeverity, github, json, sarif, text};
 
 /// Format of findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,18 +18,19 @@ pub enum FindingFormat {
     Github,
 }
 
-/// Writes findings.
+/// Writes findings. `counts` may be higher than their number: not all are kept.
 ///
 /// # Errors
 /// `out` cannot be written.
 pub(crate) fn write(
     findings: &[FileFinding],
+    counts: FindingCounts,
     format: FindingFormat,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     match format {
         FindingFormat::Text => text::write(findings, out),
-        FindingFormat::Json => json::write(findings, out),
+        FindingFormat::Json => json::write(findings, counts, out),
         FindingFormat::Sarif => sarif::write(findings, out),
         FindingFormat::Github => github::write(findings, out),
     }

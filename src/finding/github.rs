@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{FileFinding, artifact, help};
+use super::{FileFinding, artifact, help, printable};
 
 pub(super) fn write(findings: &[FileFinding], out: &mut dyn Write) -> io::Result<()> {
     for finding in findings {
@@ -21,9 +21,11 @@ pub(super) fn write(findings: &[FileFinding], out: &mut dyn Write) -> io::Result
 
 /// Escapes the message of a command.
 fn data(text: &str) -> String {
-    text.replace('%', "%25")
+    let text = text
+        .replace('%', "%25")
         .replace('\r', "%0D")
-        .replace('\n', "%0A")
+        .replace('\n', "%0A");
+    printable(&text).into_owned()
 }
 
 /// Escapes a property of a command, which ends at a comma or colon.
@@ -45,8 +47,8 @@ mod tests {
     #[test]
     fn command_is_one_line_with_escapes() {
         assert_eq!(
-            written(finding("a,b:c%\n.yaml", 3)),
-            "::error file=a%2Cb%3Ac%25%0A.yaml,line=3,col=7,title=annotation::annotation a: 100%25 wrong,%0Abad: b (docs/LINT.md#annotations)\n"
+            written(finding("a,b:c%\n\u{1b}.yaml", 3)),
+            "::error file=a%2Cb%3Ac%25%0A\\u{1b}.yaml,line=3,col=7,title=annotation::annotation a: 100%25 wrong,%0Abad: b (docs/LINT.md#annotations)\n"
         );
         let mut whole = finding("a.yaml", 1);
         whole.place.position = None;

@@ -33,11 +33,15 @@ struct JsonFinding<'f> {
     fingerprint: String,
 }
 
-pub(super) fn write(findings: &[FileFinding], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(
+    findings: &[FileFinding],
+    counts: FindingCounts,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let fingerprints = fingerprint::all(findings);
     let report = JsonReport {
         version: VERSION,
-        summary: FindingCounts::of(findings),
+        summary: counts,
         findings: findings
             .iter()
             .zip(fingerprints)

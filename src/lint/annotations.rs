@@ -1,7 +1,11 @@
 //! Rules of errors and warnings of admission.
 
+use std::collections::BTreeSet;
+
 use crate::admission::error::{AdmissionError, AdmissionErrorKind, sentences};
 use crate::finding::{FindingSeverity, Rule};
+use crate::inject::manifest_store::ManifestStore;
+use crate::inject::refusal::hint;
 use injection::{AnnotationRef, PlanError, Warning};
 
 /// A problem of a pod, before it has a place.
@@ -24,51 +28,80 @@ pub(super) struct PodProblems {
     pub(super) failures: Vec<String>,
 }
 
-/// Problems of a pod that admission would refuse.
-pub(super) fn of_error(error: &AdmissionError) -> PodProblems {
+/// Limit of problems of one pod that have a finding each, so that a person can read all of them.
+pub(super) const MAX_PROBLEMS: usize = 50;
+
+/// Problems of a pod that admission would refuse. The sentence about a missing secret has a hint, if `manifests` have
+/// one.
+pub(super) fn of_error(error: &AdmissionError, manifests: &ManifestStore) -> PodProblems {
     let mut found = PodProblems::default();
-    let rules: Vec<(Rule, AnnotationRef)> = match error {
-        AdmissionError::Annotations(mistakes) => mistakes
-            .iter()
-            .map(|mistake| (Rule::Annotation, mistake.site.clone()))
-            .collect(),
-        AdmissionError::Plan(errors) => errors
-            .iter()
-            .map(|error| (rule_of(error), error.site().clone()))
-            .collect(),
+    match error {
+        AdmissionError::Annotations(mistakes) => {
+            found.problems = bounded(mistakes, |mistake| {
+                let site = Some(mistake.site.clone());
+                problem(Rule::Annotation, site, format!("{mistake}."))
+            });
+        }
+        AdmissionError::Plan(errors) => {
+            let (unknown, certain): (Vec<_>, Vec<_>) = errors
+                .iter()
+                .cloned()
+                .partition(|error| matches!(error, PlanError::UnknownKeys { .. }));
+            found.problems = bounded(&certain, |error| {
+                let hint = hint(error, manifests).map(|hint| format!(" {hint}"));
+                let sentence = format!("{error}{}", hint.unwrap_or_default());
+                problem(rule_of(error), Some(error.site().clone()), sentence)
+            });
+            found.unchecked = sentences(&AdmissionError::Plan(unknown));
+        }
         AdmissionError::Backend(_) if error.kind() != AdmissionErrorKind::Conflict => {
             found.failures = sentences(error);
-            return found;
         }
         AdmissionError::Backend(_)
         | AdmissionError::Forbidden(_)
         | AdmissionError::Unreadable(_)
-        | AdmissionError::PatchTooLong => Vec::new(),
-    };
-    let unknown_keys = |index: usize| match error {
-        AdmissionError::Plan(errors) => {
-            matches!(errors.get(index), Some(PlanError::UnknownKeys { .. }))
+        | AdmissionError::PatchTooLong => {
+            let sentences = sentences(error).into_iter();
+            found.problems = sentences
+                .map(|sentence| problem(Rule::Annotation, None, sentence))
+                .collect();
         }
-        _ => false,
-    };
-    // Sentences have the order of the errors. If there are too many, the last sentence is the number of the others.
-    for (index, sentence) in sentences(error).into_iter().enumerate() {
-        if unknown_keys(index) {
-            found.unchecked.push(sentence);
-            continue;
-        }
-        let (rule, site) = match rules.get(index) {
-            Some((rule, site)) => (*rule, Some(site.clone())),
-            None => (Rule::Annotation, None),
-        };
-        found.problems.push(PodProblem {
-            rule,
-            severity: FindingSeverity::Error,
-            site,
-            sentence,
-        });
     }
     found
+}
+
+fn problem(rule: Rule, site: Option<AnnotationRef>, sentence: String) -> PodProblem {
+    PodProblem {
+        rule,
+        severity: FindingSeverity::Error,
+        site,
+        sentence,
+    }
+}
+
+/// Problems of the first errors, and one with the number of the others.
+fn bounded<T>(errors: &[T], one: impl Fn(&T) -> PodProblem) -> Vec<PodProblem> {
+    let mut problems: Vec<PodProblem> = errors.iter().take(MAX_PROBLEMS).map(one).collect();
+    let more = errors.len().saturating_sub(MAX_PROBLEMS);
+    if more > 0 {
+        let sentence = format!("mistakes of this pod that are not listed: {more}.");
+        problems.push(problem(Rule::Annotation, None, sentence));
+    }
+    problems
+}
+
+/// Secrets whose keys are not known, if nothing else is wrong.
+pub(super) fn secrets_of_unknown_keys(error: &AdmissionError) -> Option<BTreeSet<&str>> {
+    let AdmissionError::Plan(errors) = error else {
+        return None;
+    };
+    errors
+        .iter()
+        .map(|error| match error {
+            PlanError::UnknownKeys { reference, .. } => Some(reference.secret.name.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn rule_of(error: &PlanError) -> Rule {

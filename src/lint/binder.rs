@@ -1,4 +1,4 @@
-//! Binder for runs without `--secrets` and `--cluster`.
+//! Binders for runs without `--secrets` and `--cluster`.
 
 use std::sync::Arc;
 
@@ -26,5 +26,26 @@ impl SecretBinder for KnownOrAssumed {
             }),
             known => known,
         }
+    }
+}
+
+/// Binder as [`KnownOrAssumed`], except that a secret of which all keys are requested has the keys that are requested by
+/// name. Plans made with it have every variable that is certain.
+#[derive(Clone, Debug)]
+pub(super) struct KnownOrNamed(pub Arc<ManifestStore>);
+
+#[async_trait]
+impl SecretBinder for KnownOrNamed {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Files
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        let mut binding = KnownOrAssumed(Arc::clone(&self.0)).bind(query).await?;
+        if binding.keys.is_none() && query.keys.all {
+            let named = query.keys.keys.iter().map(ToString::to_string);
+            binding.keys = Some(named.collect());
+        }
+        Ok(binding)
     }
 }

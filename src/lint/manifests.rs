@@ -13,15 +13,18 @@ use crate::admission::outcome::Outcome;
 use crate::finding::{FindingSeverity, Rule};
 use crate::inject::ineffective::{self, IneffectiveNames};
 use crate::inject::manifest_store::{self, ManifestStore};
-use crate::inject::objects::{ManifestObject, objects};
+use crate::inject::objects::{ManifestObject, dotted, objects};
 use crate::inject::pod_planner::PodPlanner;
 use crate::inject::templates::sites;
+use crate::inject::unreadable::UnreadableInput;
 use crate::literals::Detector;
 use injection::NameConvention;
 
 /// Checks documents.
 pub(super) struct ManifestLinter {
     pub(super) planner: PodPlanner,
+    /// Planner for pods that request all keys of a secret whose keys are not known.
+    pub(super) named_keys_planner: PodPlanner,
     pub(super) store: Arc<ManifestStore>,
     /// Namespace of objects that name none.
     pub(super) namespace: String,
@@ -51,14 +54,38 @@ impl ObjectContext<'_> {
         sentence: &str,
         report: &mut Report,
     ) {
-        let path = self.object.pointer(path);
-        let message = format!("{}: {sentence}", self.title);
-        report.push(self.source.finding(rule, severity, &path, message));
+        report.push_from(severity, || {
+            let path = self.object.pointer(path);
+            let message = format!("{}: {sentence}", self.title);
+            self.source.finding(rule, severity, &path, message)
+        });
     }
 }
 
 fn path_of(fields: &[&str]) -> Vec<String> {
     fields.iter().map(|field| (*field).to_owned()).collect()
+}
+
+/// Whether a document has a kind, as those of Kubernetes have.
+fn has_kind(document: &Value) -> bool {
+    let kind = document.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| !kind.is_empty())
+}
+
+/// Objects of a document, unless one is a List whose items are not all objects.
+fn without_broken_lists(
+    objects: Vec<ManifestObject<'_>>,
+) -> Result<Vec<ManifestObject<'_>>, String> {
+    for object in objects.iter().filter(|object| object.is_core("List")) {
+        let items = object.value().get("items").and_then(Value::as_array);
+        let broken = items.and_then(|items| items.iter().position(|item| !item.is_object()));
+        if let Some(index) = broken {
+            let index = index.to_string();
+            let at = dotted(&object.pointer(&["items", &index]));
+            return Err(format!("{at} is not a Kubernetes object"));
+        }
+    }
+    Ok(objects)
 }
 
 impl ManifestLinter {
@@ -77,9 +104,19 @@ impl ManifestLinter {
         if value.is_null() {
             return;
         }
-        let Ok(objects) = objects(&value) else {
-            report.skipped_documents += 1;
-            return;
+        let objects = match objects(&value).and_then(without_broken_lists) {
+            Ok(objects) => objects,
+            // A document without a kind is not of Kubernetes; a list with a broken item is.
+            Err(_) if !has_kind(&value) => {
+                report.skipped_documents += 1;
+                return;
+            }
+            Err(problem) => {
+                return report.unreadable(UnreadableInput {
+                    line: Some((document.line, None)),
+                    ..UnreadableInput::of_input(input.name.clone(), problem)
+                });
+            }
         };
         for object in &objects {
             let title = object.title();
@@ -108,7 +145,10 @@ impl ManifestLinter {
         source: &DocumentSource<'_>,
         report: &mut Report,
     ) {
-        let title = format!("Secret \"{}\"", secret.name);
+        let title = match secret.name.as_str() {
+            "" => "Secret without a name".to_owned(),
+            name => format!("Secret \"{name}\""),
+        };
         self.secret_name(source, &["metadata", "name"], &secret.name, report);
         if let Some(sentence) = ineffective::on_secret(&secret.annotations) {
             let first = secret.annotations.first().map_or("", String::as_str);
@@ -123,7 +163,7 @@ impl ManifestLinter {
         }
     }
 
-    /// Checks the name of a Secret, which is at `path` in the document.
+    /// Checks the name of a Secret, which is at `path` in the document. A name that the API server generates is empty.
     fn secret_name(
         &self,
         source: &DocumentSource<'_>,
@@ -132,6 +172,7 @@ impl ManifestLinter {
         report: &mut Report,
     ) {
         if let Some(convention) = &self.secret_names
+            && !name.is_empty()
             && !convention.matches(name)
         {
             let message = format!(
@@ -218,7 +259,10 @@ impl ManifestLinter {
     /// Sentence about metadata that cannot be read.
     fn defaults(&self, context: ObjectContext<'_>, report: &mut Report) -> Result<(), String> {
         let metadata = context.object.own_metadata()?;
-        let path = |name: &str| path_of(&["metadata", "annotations", name]);
+        let path = |name: Option<&str>| {
+            let annotations = ["metadata", "annotations"].into_iter();
+            path_of(&annotations.chain(name).collect::<Vec<_>>())
+        };
         match self
             .planner
             .validate_defaults(metadata.annotations.as_ref())
@@ -226,18 +270,16 @@ impl ManifestLinter {
             Ok(Outcome::Validated { notes }) => {
                 let rule = Rule::SecretNameConvention;
                 for note in notes {
-                    context.report(rule, FindingSeverity::Error, &path(""), &note, report);
+                    context.report(rule, FindingSeverity::Error, &path(None), &note, report);
                 }
             }
             Ok(_) => {}
             Err(error) => {
-                for problem in annotations::of_error(&error).problems {
-                    let name = problem
-                        .site
-                        .map(|site| site.annotation())
-                        .unwrap_or_default();
+                for problem in annotations::of_error(&error, &self.store).problems {
+                    let name = problem.site.map(|site| site.annotation());
+                    let path = path(name.as_deref());
                     let (rule, severity) = (problem.rule, problem.severity);
-                    context.report(rule, severity, &path(&name), &problem.sentence, report);
+                    context.report(rule, severity, &path, &problem.sentence, report);
                 }
             }
         }

@@ -4,18 +4,19 @@ use serde_json::Value;
 
 use super::annotations::{self, PodProblem};
 use super::manifests::{ManifestLinter, ObjectContext};
-use super::profile::{ProfileVariables, RequiredVariable};
+use super::profile::RequiredVariable;
 use super::report::Report;
-use super::variables::ContainerVariables;
+use super::variables::{ContainerVariables, secret_title};
+use crate::admission::error::AdmissionError;
 use crate::admission::outcome::{Outcome, PodMutation};
 use crate::finding::{FindingSeverity, Rule};
 use crate::inject::argo;
-use crate::inject::objects::ManifestObject;
+use crate::inject::objects::{ManifestObject, is_request_annotation};
 use crate::inject::pod_planner::{LocatedPod, UNKNOWN_DEFAULTS};
 use crate::inject::propagation::{Propagated, site_title, target_of};
 use crate::inject::refusal::hint;
 use crate::inject::template_site::{TemplateForm, TemplateSite, obstacle_sentence};
-use injection::{AnnotationOwner, AnnotationRef, SkipReason};
+use injection::{AnnotationOwner, AnnotationRef, Annotations, SkipReason};
 
 impl ManifestLinter {
     /// Checks one pod or template of an object.
@@ -54,56 +55,69 @@ impl ManifestLinter {
                 if !defaults.is_known {
                     report.note(format!("namespace \"{namespace}\": {UNKNOWN_DEFAULTS}"));
                 }
-                self.outcome(context, site, &outcome, report);
-                if let Some(profile) = &self.profile {
-                    let pod = pod_after(&object, site, &outcome);
-                    self.profile_variables(context, site, (namespace, &pod), profile, report)
+                let has_requests = pod.annotations().is_some_and(Annotations::has_requests);
+                self.outcome(context, site, (&outcome, has_requests), report);
+                if self.profile.is_some() {
+                    let planned = PlannedPod::new(&object, site, &outcome, namespace);
+                    self.profile_variables(context, site, &planned, report)
                         .await;
                 }
             }
             Err(error) => {
-                let found = annotations::of_error(&error);
-                report.has_requests = true;
-                for problem in found.problems {
-                    report_problem(context, site, &problem, report);
-                }
-                for sentence in found.unchecked {
-                    report.note(format!("{title}: {sentence}"));
-                }
-                for failure in found.failures {
-                    report.failure(format!("{title}: {failure}"));
+                self.error(context, site, &error, report);
+                if let Some(secrets) = annotations::secrets_of_unknown_keys(&error)
+                    && self.profile.is_some()
+                    && let Ok((outcome, _)) = self.named_keys_planner.decide(located).await
+                {
+                    let planned = PlannedPod {
+                        unknown: secrets.iter().map(|name| secret_title(name)).collect(),
+                        ..PlannedPod::new(&object, site, &outcome, namespace)
+                    };
+                    self.profile_variables(context, site, &planned, report)
+                        .await;
                 }
             }
         }
         Ok(())
     }
 
+    /// Reports a pod that admission would refuse.
+    fn error(
+        &self,
+        context: ObjectContext<'_>,
+        site: &TemplateSite,
+        error: &AdmissionError,
+        report: &mut Report,
+    ) {
+        let found = annotations::of_error(error, &self.store);
+        report.has_requests = true;
+        for problem in found.problems {
+            report_problem(context, site, &problem, report);
+        }
+        let title = context.title;
+        for sentence in found.unchecked {
+            report.note(format!("{title}: {sentence}"));
+        }
+        for failure in found.failures {
+            report.failure(format!("{title}: {failure}"));
+        }
+    }
+
     fn outcome(
         &self,
         context: ObjectContext<'_>,
         site: &TemplateSite,
-        outcome: &Outcome,
+        (outcome, has_requests): (&Outcome, bool),
         report: &mut Report,
     ) {
         match outcome {
             Outcome::Injected(mutation) => self.mutation(context, site, mutation, report),
             Outcome::Skipped(SkipReason::ExemptNamespace) => {
-                let annotations = site.annotations_path();
                 let sentence = "the webhook injects nothing in this namespace, so the annotations have no effect";
-                let has_requests = context
-                    .object
-                    .at(&annotations)
-                    .and_then(|annotations| annotations.as_object())
-                    .is_some_and(|map| map.keys().any(|name| name.starts_with(injection::PREFIX)));
                 if has_requests {
                     let rule = Rule::AnnotationIneffective;
-                    context.report(
-                        rule,
-                        FindingSeverity::Warning,
-                        &annotations,
-                        sentence,
-                        report,
-                    );
+                    let path = requests_path(context.object, site);
+                    context.report(rule, FindingSeverity::Warning, &path, sentence, report);
                 }
             }
             Outcome::Skipped(_)
@@ -155,11 +169,21 @@ impl ManifestLinter {
         &self,
         context: ObjectContext<'_>,
         site: &TemplateSite,
-        (namespace, pod): (&str, &Value),
-        profile: &ProfileVariables,
+        planned: &PlannedPod<'_>,
         report: &mut Report,
     ) {
-        let containers = self.key_sources.of_pod(namespace, pod).await;
+        let Some(profile) = &self.profile else {
+            return;
+        };
+        let PlannedPod {
+            namespace,
+            pod,
+            unknown,
+        } = planned;
+        let mut containers = self.key_sources.of_pod(namespace, pod, report).await;
+        for container in &mut containers {
+            container.unknown_sources.extend(unknown.iter().cloned());
+        }
         let missing = |container: &ContainerVariables| -> Vec<RequiredVariable> {
             let variables = profile.variables.iter();
             variables
@@ -195,6 +219,50 @@ impl ManifestLinter {
     }
 }
 
+/// A pod as it is after the injection.
+struct PlannedPod<'n> {
+    namespace: &'n str,
+    pod: Value,
+    /// Secrets whose keys are not known, and whose variables the pod therefore lacks.
+    unknown: Vec<String>,
+}
+
+impl<'n> PlannedPod<'n> {
+    fn new(
+        object: &ManifestObject<'_>,
+        site: &TemplateSite,
+        outcome: &Outcome,
+        namespace: &'n str,
+    ) -> Self {
+        Self {
+            namespace,
+            pod: pod_after(object, site, outcome),
+            unknown: Vec::new(),
+        }
+    }
+}
+
+/// Paths at which a workload has the annotations that its template inherits.
+fn workload_paths() -> [Vec<String>; 2] {
+    let fields = |path: &[&str]| path.iter().map(|field| (*field).to_owned()).collect();
+    [
+        fields(&["spec", "jobTemplate", "metadata", "annotations"]),
+        fields(&["metadata", "annotations"]),
+    ]
+}
+
+/// Path of the annotations with requests: those of the template, or of the workload.
+fn requests_path(object: &ManifestObject<'_>, site: &TemplateSite) -> Vec<String> {
+    let own = site.annotations_path();
+    let has_requests = |path: &&Vec<String>| {
+        let annotations = object.at(path).and_then(Value::as_object);
+        annotations.is_some_and(|map| map.keys().any(|name| is_request_annotation(name)))
+    };
+    let of_workload = workload_paths();
+    let found = std::iter::once(&own).chain(&of_workload).find(has_requests);
+    found.unwrap_or(&own).clone()
+}
+
 /// Reports a problem at its annotation.
 fn report_problem(
     context: ObjectContext<'_>,
@@ -227,6 +295,7 @@ fn missing_variable(
         unknown_sources,
         ..
     } = container;
+    let unknown: Vec<&str> = unknown_sources.iter().map(String::as_str).collect();
     if unknown_sources.is_empty() {
         format!(
             "container \"{container}\" does not get variable \"{name}\", which target \"{target}\" of the profile reads ({place}). Request it by annotation secrets.floe.dev/env.{name}, or set it in env."
@@ -234,7 +303,7 @@ fn missing_variable(
     } else {
         format!(
             "container \"{container}\" may not get variable \"{name}\", which target \"{target}\" of the profile reads ({place}): the keys of {} are not known. Give them with --secrets, or in the files.",
-            unknown_sources.join(", ")
+            unknown.join(", ")
         )
     }
 }
@@ -262,18 +331,13 @@ fn annotation_path(
     site: &TemplateSite,
     annotation: &AnnotationRef,
 ) -> Vec<String> {
-    let fields = |path: &[&str]| path.iter().map(|field| (*field).to_owned()).collect();
-    let of_workload: [Vec<String>; 2] = [
-        fields(&["spec", "jobTemplate", "metadata", "annotations"]),
-        fields(&["metadata", "annotations"]),
-    ];
     let own = site.annotations_path();
     let candidates: Vec<Vec<String>> = match annotation.origin {
         AnnotationOwner::Object => {
             let of_argo = argo::pod_metadata(context.object).map(|(path, _)| path);
             std::iter::once(own.clone()).chain(of_argo).collect()
         }
-        AnnotationOwner::Workload => of_workload.into(),
+        AnnotationOwner::Workload => workload_paths().into(),
         AnnotationOwner::ServiceAccount(_) | AnnotationOwner::Namespace(_) => Vec::new(),
     };
     let name = annotation.annotation();

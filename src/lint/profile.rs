@@ -1,5 +1,7 @@
 //! Variables that a target of a dbt profile reads, and literal secrets in its fields.
 
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +10,10 @@ use super::request::ProfileRequest;
 use super::source::FileSource;
 use crate::compile::adapter;
 use crate::dbt::{Environment, RenderError, RenderProblem, Rendered, rendered};
-use crate::finding::{FindingSeverity, Place, Rule};
+use crate::finding::{FindingSeverity, Rule};
 use crate::inject::input::Input;
 use crate::inject::unreadable::UnreadableInput;
-use crate::literals::{Detector, is_allowed};
+use crate::literals::{Detector, reads_only_variables};
 use crate::yaml::{self, Node, NodeValue, Position, YamlLimits};
 
 /// Value of a variable while a profile is rendered: a number, because filters refuse most other texts.
@@ -21,16 +23,17 @@ const NUMBER: &str = "1";
 const BOOLEAN: &str = "True";
 
 /// Limit of attempts to render a profile. Each finds one variable that is read as a boolean.
-const MAX_ATTEMPTS: usize = 64;
+pub(super) const MAX_ATTEMPTS: usize = 256;
 
 /// Message about a literal in a field that holds secrets alone.
-const LITERAL_IN_SECRET_FIELD: &str = "the field holds a secret and has a literal value. Write {{ env_var('VARIABLE') }} instead, and give the variable to the pod by annotation secrets.floe.dev/env.VARIABLE. No mark allows a literal in this field.";
+const LITERAL_IN_SECRET_FIELD: &str = "the field holds a secret and has a literal value, or a literal in or next to an expression. Write {{ env_var('VARIABLE') }} alone instead, and give the variable to the pod by annotation secrets.floe.dev/env.VARIABLE. No mark allows a literal in this field.";
 
 /// A variable without a default that the target reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequiredVariable {
     pub(super) name: String,
-    /// Place of its first use in the profile, for messages.
+    /// File and field of its first use in the profile, for messages. A line would change the fingerprints of findings
+    /// when lines are added to the profile.
     pub(super) place: String,
 }
 
@@ -45,10 +48,11 @@ pub(super) struct ProfileVariables {
 /// which is reported.
 pub(super) fn read(
     request: &ProfileRequest,
+    stdin: &mut Option<impl Read>,
     detector: &Detector,
     report: &mut Report,
 ) -> Option<ProfileVariables> {
-    let input = match Input::open::<std::io::Empty>(Path::new(&request.file), &mut None) {
+    let input = match Input::open(Path::new(&request.file), stdin) {
         Ok(input) => input,
         Err(error) => {
             report.unreadable(error);
@@ -67,8 +71,22 @@ pub(super) fn read(
         }
     };
     let source = FileSource::new(&input);
-    let rendered = match render_target(request, &node) {
-        Ok(rendered) => rendered,
+    let rendered = render_target(request, &node);
+    // A profile that cannot be rendered has its literals all the same.
+    let known = rendered
+        .as_ref()
+        .ok()
+        .map(|(profile, rendered)| (profile.as_str(), rendered.target.as_str()));
+    for (path, output) in outputs(request, &node, known) {
+        let fields = ProfileFields {
+            source: &source,
+            kind: output.get("type").and_then(Node::text).unwrap_or_default(),
+            detector,
+        };
+        fields.check(output, &path, "", report);
+    }
+    match rendered {
+        Ok((_, rendered)) => Some(required(&input.name, rendered)),
         Err(problem) => {
             let position = problem.position.unwrap_or(node.position);
             let (severity, field) = (problem.severity, &problem.field);
@@ -79,23 +97,44 @@ pub(super) fn read(
                 field,
                 problem.sentence,
             ));
-            return None;
+            None
         }
-    };
-    let (profile, rendered) = rendered;
-    let output = node
-        .get(&profile)
-        .and_then(|profile| profile.get("outputs")?.get(&rendered.target));
-    if let Some(output) = output {
-        let fields = ProfileFields {
-            source: &source,
-            kind: output.get("type").and_then(Node::text).unwrap_or_default(),
-            detector,
-        };
-        let path = format!("{profile}.outputs.{}", rendered.target);
-        fields.check(output, &path, "", report);
     }
-    Some(required(&input.name, rendered))
+}
+
+/// Outputs whose fields are checked, with their paths: that of the target, or all if the target is not known.
+fn outputs<'n>(
+    request: &ProfileRequest,
+    node: &'n Node,
+    rendered: Option<(&str, &str)>,
+) -> Vec<(String, &'n Node)> {
+    let entries = |node: &'n Node| node.entries().unwrap_or_default().iter();
+    let profile = rendered
+        .map(|(profile, _)| profile)
+        .or(request.profile.as_deref());
+    let mut found = Vec::new();
+    for entry in entries(node) {
+        let is_wanted = profile.map_or(entry.key != "config", |profile| profile == entry.key);
+        let Some(outputs) = entry.node.get("outputs").filter(|_| is_wanted) else {
+            continue;
+        };
+        let target = rendered
+            .map(|(_, target)| target)
+            .or(request.target.as_deref())
+            .or_else(|| entry.node.get("target").and_then(Node::text))
+            .filter(|target| outputs.get(target).is_some());
+        found.extend(
+            entries(outputs)
+                .filter(|output| target.is_none_or(|target| target == output.key))
+                .map(|output| {
+                    (
+                        format!("{}.outputs.{}", entry.key, output.key),
+                        &output.node,
+                    )
+                }),
+        );
+    }
+    found
 }
 
 /// Problem of a profile.
@@ -155,13 +194,13 @@ fn profile_name(request: &ProfileRequest, node: &Node) -> Result<String, String>
 /// Renders the target as dbt does, with a number as the value of each variable, or with a boolean where the profile
 /// reads one.
 fn render(node: &Node, profile: &str, target: Option<&str>) -> Result<Rendered, RenderError> {
-    let state = Arc::new(Mutex::new((String::new(), Vec::<String>::new())));
+    let state = Arc::new(Mutex::new((String::new(), BTreeSet::<String>::new())));
     let locked = || state.lock().unwrap_or_else(PoisonError::into_inner);
     let shared = Arc::clone(&state);
     let environment: Environment = Arc::new(move |name: &str| {
         let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
         name.clone_into(&mut state.0);
-        let is_boolean = state.1.iter().any(|boolean| boolean == name);
+        let is_boolean = state.1.contains(name);
         Some(if is_boolean { BOOLEAN } else { NUMBER }.to_owned())
     });
     let mut attempt = 1;
@@ -178,27 +217,22 @@ fn render(node: &Node, profile: &str, target: Option<&str>) -> Result<Rendered, 
         if !is_boolean || attempt == MAX_ATTEMPTS || locked().1.contains(&last_read) {
             return result;
         }
-        locked().1.push(last_read);
+        locked().1.insert(last_read);
         attempt += 1;
     }
 }
 
 /// Variables without a default, each once.
 fn required(file: &str, rendered: Rendered) -> ProfileVariables {
-    let mut variables: Vec<RequiredVariable> = Vec::new();
+    let mut variables = Vec::new();
+    let mut known = BTreeSet::new();
     for used in rendered.variables {
-        if used.has_default || variables.iter().any(|known| known.name == used.name) {
-            continue;
+        if !used.has_default && known.insert(used.name.clone()) {
+            variables.push(RequiredVariable {
+                place: format!("{file}, {}", used.path),
+                name: used.name,
+            });
         }
-        let place = Place {
-            file: file.into(),
-            position: Some(used.position),
-            field: String::new(),
-        };
-        variables.push(RequiredVariable {
-            place: place.to_string(),
-            name: used.name,
-        });
     }
     ProfileVariables {
         target: rendered.target,
@@ -232,7 +266,7 @@ impl ProfileFields<'_> {
                     self.check(item, prefix, &format!("{path}[{index}]"), report);
                 }
             }
-            NodeValue::Text(text) if text.contains("{{") || text.is_empty() => {}
+            NodeValue::Text(text) if text.is_empty() => {}
             NodeValue::Text(text) => self.literal(node.position, Some(text), prefix, path, report),
             NodeValue::Integer(_) | NodeValue::Unsigned(_) | NodeValue::Float(_) => {
                 self.literal(node.position, None, prefix, path, report);
@@ -251,11 +285,13 @@ impl ProfileFields<'_> {
     ) {
         let name = path.rsplit('.').next().unwrap_or_default();
         let (severity, message) = if adapter::is_secret_field(self.kind, path) {
+            if text.is_some_and(reads_only_variables) {
+                return;
+            }
             (FindingSeverity::Error, LITERAL_IN_SECRET_FIELD.to_owned())
         } else {
             let detected = text.and_then(|text| self.detector.detect(name, text));
-            let Some(detected) = detected.filter(|_| !is_allowed(self.source.line(position.line)))
-            else {
+            let Some(detected) = detected.filter(|_| !self.source.is_marked(position.line)) else {
                 return;
             };
             let sentence = format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::finding::{FileFinding, FindingSeverity, Place, Rule};
+use crate::finding::{FileFinding, FindingCounts, FindingSeverity, Place, Rule};
 use crate::inject::unreadable::UnreadableInput;
 use crate::yaml::Position;
 
@@ -11,9 +11,10 @@ pub(super) const MAX_FINDINGS: usize = 5_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    pub(super) findings: Vec<FileFinding>,
-    /// Findings beyond [`MAX_FINDINGS`].
-    omitted: usize,
+    errors: BTreeSet<FileFinding>,
+    warnings: BTreeSet<FileFinding>,
+    /// Number of all findings, whether they are kept or not.
+    pub(super) counts: FindingCounts,
     notes: BTreeSet<String>,
     /// Documents that are not Kubernetes objects.
     pub(super) skipped_documents: usize,
@@ -28,11 +29,43 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn push(&mut self, finding: FileFinding) {
-        if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(finding);
-        } else {
-            self.omitted += 1;
+        self.push_from(finding.severity, || finding);
+    }
+
+    /// Adds a finding, which is made only if it is kept: errors take the place of warnings at the limit. Equal findings
+    /// are kept and counted once, because one document may be planned for several pods; beyond the limit, each counts.
+    pub(super) fn push_from(
+        &mut self,
+        severity: FindingSeverity,
+        finding: impl FnOnce() -> FileFinding,
+    ) {
+        let is_full = self.kept() >= MAX_FINDINGS;
+        let is_new = match severity {
+            FindingSeverity::Error if self.errors.len() >= MAX_FINDINGS => true,
+            FindingSeverity::Warning if is_full => true,
+            FindingSeverity::Error => self.errors.insert(finding()),
+            FindingSeverity::Warning => self.warnings.insert(finding()),
+        };
+        if self.kept() > MAX_FINDINGS {
+            self.warnings.pop_last();
         }
+        if is_new {
+            self.counts.add(severity);
+        }
+    }
+
+    fn kept(&self) -> usize {
+        self.errors.len() + self.warnings.len()
+    }
+
+    /// Findings that are kept, in the order of their places.
+    pub(super) fn take_findings(&mut self) -> Vec<FileFinding> {
+        let mut findings: Vec<FileFinding> = std::mem::take(&mut self.errors)
+            .into_iter()
+            .chain(std::mem::take(&mut self.warnings))
+            .collect();
+        findings.sort();
+        findings
     }
 
     /// Adds a finding about an input that cannot be read.
@@ -65,14 +98,6 @@ impl Report {
         self.notes.insert(sentence);
     }
 
-    /// Orders findings by place, each once: one document may be planned for several pods.
-    pub(super) fn sort(&mut self) {
-        let key = |finding: &FileFinding| (finding.place.clone(), finding.severity, finding.rule);
-        self.findings
-            .sort_by(|a, b| (key(a), &a.message).cmp(&(key(b), &b.message)));
-        self.findings.dedup();
-    }
-
     /// Whether something could not be read.
     pub(super) fn is_incomplete(&self) -> bool {
         self.has_unreadable || !self.failures.is_empty()
@@ -87,10 +112,11 @@ impl Report {
                 self.skipped_documents
             ));
         }
-        if self.omitted > 0 {
+        let FindingCounts { errors, warnings } = self.counts;
+        let omitted = (errors + warnings).saturating_sub(MAX_FINDINGS);
+        if omitted > 0 {
             notes.push(format!(
-                "only the first {MAX_FINDINGS} findings are listed; {} more were left out",
-                self.omitted
+                "{MAX_FINDINGS} findings are listed, errors before warnings; {omitted} more were left out"
             ));
         }
         notes

@@ -9,6 +9,7 @@ use injection::{NameConvention, Sidecar};
 /// A target of a profile.
 #[derive(Clone, Debug)]
 pub(crate) struct ProfileRequest {
+    /// `-` for standard input, if `filename` and `secrets` do not read it.
     pub(crate) file: PathBuf,
     /// Name of the profile; `None` for the only one of the file.
     pub(crate) profile: Option<String>,

@@ -2,13 +2,14 @@
 //!
 //! A document is parsed with positions only when something is found in it.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use crate::finding::{FileFinding, FindingSeverity, Place, Rule};
 use crate::inject::documents::Document;
 use crate::inject::input::{Input, MAX_DEPTH};
 use crate::inject::objects::dotted;
+use crate::literals::is_allowed;
 use crate::yaml::{self, Node, NodeValue, Position, YamlLimits, masked_line};
 
 /// Limits of a document whose positions are looked for. Beyond them, findings have the document's first line.
@@ -17,6 +18,8 @@ pub(super) const LIMITS: YamlLimits = YamlLimits {
     depth: MAX_DEPTH,
     nodes: 2_000_000,
     aliases: 10_000,
+    // Keys of annotations have at most 317; custom resources have any.
+    key_bytes: 1024,
 };
 
 /// Limit of the bytes of a line that are looked at: for a mark, and for an excerpt. JSON may be one line of any length.
@@ -28,6 +31,8 @@ pub(super) struct FileSource<'i> {
     name: Arc<str>,
     /// Offsets of the lines.
     lines: OnceCell<Vec<usize>>,
+    /// The line that was last looked at for a mark: JSON may have all values on one.
+    marked: Cell<Option<(usize, bool)>>,
 }
 
 impl<'i> FileSource<'i> {
@@ -36,6 +41,7 @@ impl<'i> FileSource<'i> {
             input,
             name: input.name.as_str().into(),
             lines: OnceCell::new(),
+            marked: Cell::new(None),
         }
     }
 
@@ -44,6 +50,7 @@ impl<'i> FileSource<'i> {
             file: self,
             document,
             root: OnceCell::new(),
+            first_column: OnceCell::new(),
         }
     }
 
@@ -81,6 +88,18 @@ impl<'i> FileSource<'i> {
         }
     }
 
+    /// Whether a line has a mark that allows its literals.
+    pub(super) fn is_marked(&self, number: usize) -> bool {
+        match self.marked.get() {
+            Some((line, is_marked)) if line == number => is_marked,
+            _ => {
+                let is_marked = is_allowed(self.line(number));
+                self.marked.set(Some((number, is_marked)));
+                is_marked
+            }
+        }
+    }
+
     /// Text of a line, from 1; empty beyond the last.
     pub(super) fn line(&self, number: usize) -> &'i str {
         let text = self.input.text();
@@ -102,7 +121,10 @@ impl<'i> FileSource<'i> {
 pub(super) struct DocumentSource<'s> {
     pub(super) file: &'s FileSource<'s>,
     pub(super) document: &'s Document,
+    /// The document with the entries of each map in the order of their keys; `None` if it cannot be parsed with
+    /// positions.
     root: OnceCell<Option<Node>>,
+    first_column: OnceCell<usize>,
 }
 
 impl DocumentSource<'_> {
@@ -110,39 +132,48 @@ impl DocumentSource<'_> {
         self.file.input
     }
 
-    /// Position of a field: of its key, or of its nearest parent that is there. The document's first line if the
-    /// document cannot be parsed with positions.
-    fn position(&self, path: &[&str]) -> Position {
-        let first_line = Position {
-            line: self.document.line,
-            column: 1,
-        };
-        let root = self
-            .root
-            .get_or_init(|| yaml::parse(self.file.input.chunk(self.document), LIMITS).ok());
-        let Some(root) = root else { return first_line };
+    /// Position of a field: of its key, or of its nearest parent that is there. `None` if the document cannot be parsed
+    /// with positions.
+    fn known_position(&self, path: &[&str]) -> Option<Position> {
+        let root = self.root.get_or_init(|| {
+            let mut root = yaml::parse(self.file.input.chunk(self.document), LIMITS).ok()?;
+            root.sort_keys();
+            Some(root)
+        });
+        let root = root.as_ref()?;
         let at = locate(root, path).unwrap_or(root.position);
         let column = if at.line == 1 {
             at.column + self.first_column()
         } else {
             at.column
         };
-        Position {
+        Some(Position {
             line: self.document.first_line + at.line.saturating_sub(1),
             column,
-        }
+        })
+    }
+
+    /// Position of a field, or the document's first line.
+    fn position(&self, path: &[&str]) -> Position {
+        self.known_position(path).unwrap_or(Position {
+            line: self.document.line,
+            column: 1,
+        })
+    }
+
+    /// Whether the line of a field has a mark that allows its literals. Without positions there are no marks.
+    pub(super) fn is_marked(&self, path: &[&str]) -> bool {
+        self.known_position(path)
+            .is_some_and(|at| self.file.is_marked(at.line))
     }
 
     /// Characters before the document on its first line.
     fn first_column(&self) -> usize {
-        let before = self.file.input.text().get(..self.document.span.start);
-        let line = before.and_then(|before| before.rsplit('\n').next());
-        line.map_or(0, |line| line.chars().count())
-    }
-
-    /// Line of a field, as it stands in the file.
-    pub(super) fn line(&self, path: &[&str]) -> &str {
-        self.file.line(self.position(path).line)
+        *self.first_column.get_or_init(|| {
+            let before = self.file.input.text().get(..self.document.span.start);
+            let line = before.and_then(|before| before.rsplit('\n').next());
+            line.map_or(0, |line| line.chars().count())
+        })
     }
 
     /// Finding about a field of the document.
@@ -160,13 +191,14 @@ impl DocumentSource<'_> {
     }
 }
 
-/// Position of the last field of a path that is there.
+/// Position of the last field of a path that is there. Maps are in the order of their keys.
 fn locate(root: &Node, path: &[&str]) -> Option<Position> {
     let (mut node, mut position) = (root, None);
     for field in path {
         match &node.value {
             NodeValue::Map(entries) => {
-                let Some(entry) = entries.iter().find(|entry| entry.key == *field) else {
+                let found = entries.binary_search_by(|entry| entry.key.as_str().cmp(field));
+                let Some(entry) = found.ok().and_then(|at| entries.get(at)) else {
                     break;
                 };
                 position = Some(entry.key_position);
@@ -219,6 +251,39 @@ mod tests {
     }
 
     #[test]
+    fn marks_are_read_at_the_field_and_not_without_positions() {
+        let is_marked = |text: &str| {
+            let input = Input::new("f".to_owned(), text.as_bytes().to_vec()).unwrap();
+            let source = FileSource::new(&input);
+            let document = source.document(input.documents.last().unwrap());
+            [&["b"][..], &["a"], &["b"]].map(|path| document.is_marked(path))
+        };
+        let text = "a: 1 # gitleaks:allow\nb: 2\n";
+        assert_eq!(is_marked(text), [false, true, false]);
+        let long = "k".repeat(LIMITS.key_bytes);
+        assert_eq!(
+            is_marked(&format!("{text}{long}: 1\n")),
+            [false, true, false]
+        );
+        assert_eq!(is_marked(&format!("{text}{long}k: 1\n")), [false; 3]);
+    }
+
+    #[test]
+    fn fields_of_large_maps_are_found_in_little_time() {
+        let keys: Vec<String> = (0..40_000).rev().map(|index| format!("k{index}")).collect();
+        let text: String = keys.iter().map(|key| format!("{key}: x\n")).collect();
+        let input = Input::new("f".to_owned(), text.into_bytes()).unwrap();
+        let source = FileSource::new(&input);
+        let document = source.document(&input.documents[0]);
+        assert_eq!(document.position(&["k0"]).column, 1);
+        let started = std::time::Instant::now();
+        for (index, key) in keys.iter().enumerate() {
+            assert_eq!(document.position(&[key]).line, index + 1);
+        }
+        assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
+    }
+
+    #[test]
     fn lines_are_cut_at_the_limit() {
         let text = format!("a: {}\r\nb: c", "é".repeat(MAX_LINE_BYTES));
         let input = Input::new("f".to_owned(), text.into_bytes()).unwrap();
@@ -251,10 +316,6 @@ mod tests {
         assert_eq!(
             finding.place.field,
             "metadata.annotations.secrets.floe.dev/refs"
-        );
-        assert_eq!(
-            document.line(&path),
-            "    secrets.floe.dev/refs: hunter2 # hunter2"
         );
     }
 }

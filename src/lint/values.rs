@@ -6,7 +6,7 @@ use super::report::Report;
 use super::source::DocumentSource;
 use crate::finding::Rule;
 use crate::inject::objects::ManifestObject;
-use crate::literals::{Detector, is_allowed};
+use crate::literals::Detector;
 
 /// Reports literal secrets of an object. `title` names the object in messages.
 pub(super) fn check(
@@ -118,18 +118,19 @@ impl LiteralSearch<'_, '_, '_> {
             .chain(below.iter().copied())
             .collect();
         let path = self.object.pointer(&path);
-        if is_allowed(self.source.line(&path)) {
+        if self.source.is_marked(&path) {
             return;
         }
-        let message = format!(
-            "{}: {}; a line with \"# pragma: allowlist secret\" is not checked.",
-            self.title,
-            message(&detected.rule)
-        );
-        let finding = self
-            .source
-            .finding(Rule::LiteralSecret, detected.severity, &path, message);
-        self.report.push(finding);
+        let title = self.title;
+        let finding = || {
+            let message = format!(
+                "{title}: {}; a line with \"# pragma: allowlist secret\" is not checked.",
+                message(&detected.rule)
+            );
+            self.source
+                .finding(Rule::LiteralSecret, detected.severity, &path, message)
+        };
+        self.report.push_from(detected.severity, finding);
     }
 }
 

@@ -7,8 +7,66 @@ pub(super) const HOLE: char = '\u{fffc}';
 ///
 /// Expressions are `{{ … }}`, `{% … %}`, `{# … #}`, `${…}`, `${{ … }}`, `$(…)`, `$NAME`, `%(…)s` and `%NAME%`.
 pub(super) fn without_expressions(value: &str) -> (String, Vec<&str>) {
+    let (text, expressions) = split(value);
+    let jinja = expressions
+        .into_iter()
+        .filter(|expression| expression.starts_with("{{"));
+    (text, jinja.filter_map(env_var_default).collect())
+}
+
+/// Whether a value is made of expressions of Jinja alone that read variables by `env_var`, and no text in them can
+/// become a part of the result: no default, no text that is printed or joined to a variable.
+pub(super) fn reads_only_variables(value: &str) -> bool {
+    let (text, expressions) = split(value);
+    let is_hole = |letter: char| letter == HOLE || letter.is_whitespace();
+    text.chars().all(is_hole)
+        && expressions
+            .iter()
+            .any(|expression| expression.starts_with("{{"))
+        && expressions.iter().all(|expression| {
+            let reads = expression.starts_with("{{") && expression.contains("env_var");
+            let is_statement = expression.starts_with("{%");
+            expression.starts_with("{#") || ((reads || is_statement) && has_only_names(expression))
+        })
+}
+
+/// Whether every text in quotes is the name of a variable, what one is compared with, or a separator, and there is no
+/// long number.
+fn has_only_names(expression: &str) -> bool {
+    let mut rest = expression;
+    while let Some(at) = rest.find(['\'', '"']) {
+        let before = rest.get(..at).unwrap_or_default().trim_end();
+        let Some((text, after)) = quoted(rest) else {
+            return false;
+        };
+        let is_name = before
+            .strip_suffix('(')
+            .is_some_and(|before| before.trim_end().ends_with("env_var"));
+        let is_compared = before.ends_with("==") || before.ends_with("!=");
+        if has_long_number(before) || !(is_separator(text) || is_name || is_compared) {
+            return false;
+        }
+        rest = after;
+    }
+    !has_long_number(rest)
+}
+
+/// Whether a text is too short for a secret and has no letters or digits, as the line ends that `replace` takes.
+fn is_separator(text: &str) -> bool {
+    text.len() <= 4 && !text.replace("\\n", "").contains(char::is_alphanumeric)
+}
+
+/// Whether an expression has a number of more than three digits, which a filter would hardly take.
+fn has_long_number(expression: &str) -> bool {
+    expression
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .any(|word| word.len() > 3 && word.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// The text with every expression replaced by [`HOLE`], and the expressions.
+fn split(value: &str) -> (String, Vec<&str>) {
     let mut text = String::with_capacity(value.len());
-    let mut defaults = Vec::new();
+    let mut expressions = Vec::new();
     let mut rest = value;
     // An opening without its end is text, and so is every later one of its kind: it is not searched for again.
     let mut unclosed: [bool; CLOSED.len()] = [false; CLOSED.len()];
@@ -23,14 +81,12 @@ pub(super) fn without_expressions(value: &str) -> (String, Vec<&str>) {
             continue;
         };
         let (expression, left) = after.split_at(length);
-        if expression.starts_with("{{") {
-            defaults.extend(env_var_default(expression));
-        }
+        expressions.push(expression);
         text.push(HOLE);
         rest = left;
     }
     text.push_str(rest);
-    (text, defaults)
+    (text, expressions)
 }
 
 /// Openings with their ends. The first that fits counts.
@@ -125,6 +181,30 @@ mod tests {
     #[case("{{ env_var('X') | default('y') }}", &[])]
     fn defaults_of_env_var_are_found(#[case] value: &str, #[case] defaults: &[&str]) {
         assert_eq!(without_expressions(value).1, defaults);
+    }
+
+    #[rstest::rstest]
+    #[case("{{ env_var('X') }}", true)]
+    #[case(" {{- env_var(\"X\") | as_native }}{{ env_var( 'Y', '' ) }}", true)]
+    #[case("{{ env_var('X') if env_var('T') == 'prod' else env_var('Y') }}", true)]
+    #[case("{% if env_var('T') == 'prod' %}{{ env_var('X') }}{% endif %}", true)]
+    #[case(r"{{ env_var('X') | replace('\n', '') }}", true)]
+    #[case("{{ env_var('X', 'hunter2') }}", false)]
+    #[case("{{ env_var('X', 1234567) }}", false)]
+    #[case("{{ env_var('X') ~ 1234567 }}", false)]
+    #[case("{% set x = 'hunter2' %}{{ x if env_var('X') else x }}", false)]
+    #[case("{{ env_var('X') | default('hunter2') }}", false)]
+    #[case("{{ env_var('X') ~ 'hunter2' }}", false)]
+    #[case("{{ 'hunter2' }}", false)]
+    #[case("{{ 12345 }}", false)]
+    #[case("{{ env_var('X }}", false)]
+    #[case("hunter2{{ '' }}", false)]
+    #[case("hunter2 {{ env_var('X') }}", false)]
+    #[case("{% if env_var('X') %}hunter2{% endif %}", false)]
+    #[case("$PASSWORD", false)]
+    #[case("${PASSWORD}", false)]
+    fn literals_in_expressions_are_seen(#[case] value: &str, #[case] expected: bool) {
+        assert_eq!(reads_only_variables(value), expected);
     }
 
     #[test]

@@ -25,13 +25,15 @@ pub(crate) enum YamlProblem {
     TooDeep(usize),
     TooManyNodes,
     DuplicateKey,
+    /// Bytes allowed.
+    LongKey(usize),
     UnknownAnchor,
     SecondDocument,
     CutOff,
     NotFinite,
     Invalid,
-    /// The system has no thread for the parser.
-    NoThread,
+    /// The parser failed, or the system has no thread for it.
+    NotRead,
 }
 
 impl YamlError {
@@ -92,12 +94,15 @@ impl fmt::Display for YamlProblem {
                 f.write_str("too many values, counted after aliases are replaced")
             }
             Self::DuplicateKey => f.write_str("a key stands twice in one map"),
+            Self::LongKey(bytes) => write!(f, "a key is longer than {bytes} bytes"),
             Self::UnknownAnchor => f.write_str("an alias refers to no anchor before it"),
             Self::SecondDocument => f.write_str("a second document begins here; expected one"),
             Self::CutOff => f.write_str("the file is cut off"),
             Self::NotFinite => f.write_str(NOT_FINITE),
             Self::Invalid => f.write_str("not valid YAML"),
-            Self::NoThread => f.write_str("the system has no thread to read it with"),
+            Self::NotRead => {
+                f.write_str("it could not be read: its parser failed or could not be started")
+            }
         }
     }
 }

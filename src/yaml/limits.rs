@@ -11,6 +11,8 @@ pub(crate) struct YamlLimits {
     pub nodes: usize,
     /// Aliases.
     pub aliases: usize,
+    /// Bytes of a key: keys are part of messages.
+    pub key_bytes: usize,
 }
 
 impl YamlLimits {
@@ -20,5 +22,6 @@ impl YamlLimits {
         depth: 64,
         nodes: 100_000,
         aliases: 1_000,
+        key_bytes: 253,
     };
 }

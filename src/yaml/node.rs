@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 /// Line and column of a node, both from 1. A node behind an alias has the position of the alias.
@@ -60,6 +60,37 @@ impl Node {
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| &entry.node)
+    }
+
+    /// Puts the entries of every map into the order of their keys, for searches.
+    pub(crate) fn sort_keys(&mut self) {
+        match &mut self.value {
+            NodeValue::Map(entries) => {
+                entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+                for entry in entries {
+                    entry.node.sort_keys();
+                }
+            }
+            NodeValue::List(items) => {
+                for item in items {
+                    item.sort_keys();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Position of the first key that is longer than `bytes`.
+    pub(super) fn long_key(&self, bytes: usize) -> Option<Position> {
+        match &self.value {
+            NodeValue::Map(entries) => entries.iter().find_map(|entry| {
+                let is_long = entry.key.len() > bytes;
+                let position = is_long.then_some(entry.key_position);
+                position.or_else(|| entry.node.long_key(bytes))
+            }),
+            NodeValue::List(items) => items.iter().find_map(|item| item.long_key(bytes)),
+            _ => None,
+        }
     }
 
     /// Entries of a map.
@@ -197,9 +228,6 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
-            if key.value.len() > MAX_KEY_BYTES {
-                return Err(A::Error::custom("a key is too long"));
-            }
             entries.push(Entry {
                 key_position: key.referenced.into(),
                 key: key.value,
@@ -212,6 +240,3 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
 /// Message about a number that is not finite.
 pub(super) const NOT_FINITE: &str = "an infinite number or NaN";
-
-/// Limit of a key's bytes: keys are part of messages.
-const MAX_KEY_BYTES: usize = 253;

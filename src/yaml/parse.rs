@@ -21,14 +21,21 @@ pub(crate) fn parse(text: &str, limits: YamlLimits) -> Result<Node, YamlError> {
         let parsed: Result<Option<Node>, _> =
             serde_saphyr::from_str_with_options(text, options(limits));
         let parsed = parsed.map_err(|error| YamlError::new(error.without_snippet(), limits))?;
-        Ok(parsed.unwrap_or(Node {
+        let node = parsed.unwrap_or(Node {
             position: Position { line: 1, column: 1 },
             value: NodeValue::Null,
-        }))
+        });
+        match node.long_key(limits.key_bytes) {
+            None => Ok(node),
+            position => Err(YamlError {
+                position,
+                problem: YamlProblem::LongKey(limits.key_bytes),
+            }),
+        }
     });
     parsed.unwrap_or(Err(YamlError {
         position: None,
-        problem: YamlProblem::NoThread,
+        problem: YamlProblem::NotRead,
     }))
 }
 
@@ -140,6 +147,17 @@ mod tests {
             problem(&"a: b # \n".repeat(200_000)),
             YamlProblem::TooLarge(_)
         ));
+        let long = format!("a:\n- {}: x\n", "k".repeat(254));
+        assert_eq!(problem(&long), YamlProblem::LongKey(253));
+        let limits = YamlLimits {
+            key_bytes: 254,
+            ..YamlLimits::HAND_WRITTEN
+        };
+        assert!(parse(&long, limits).is_ok());
+        assert_eq!(
+            parse(&long, YamlLimits::HAND_WRITTEN).unwrap_err().position,
+            Some(Position { line: 2, column: 3 })
+        );
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..9 {
             let before = level - 1;

@@ -65,7 +65,7 @@ fn missing_variables_are_errors_of_the_container_that_lacks_the_fewest() {
     assert_eq!(findings.len(), 1, "{}", output.stdout);
     assert!(
         findings[0].starts_with("job.yaml:13:9: error: Job \"dbt\"")
-            && findings[0].contains("container \"dbt\" does not get variable \"PGPASSWORD\", which target \"prod\" of the profile reads (profiles.yml:12:"),
+            && findings[0].contains("container \"dbt\" does not get variable \"PGPASSWORD\", which target \"prod\" of the profile reads (profiles.yml, outputs.prod.password)"),
         "{}",
         findings[0]
     );

@@ -27,6 +27,8 @@ mod secrets;
 pub(crate) use self::manifest::manifest_schema;
 pub(crate) use self::request::{CompileExitStatus, CompileRequest, OutputForm};
 pub(crate) use self::run::compile;
+#[cfg(feature = "cluster")]
+pub(crate) use self::secrets::LiveSecrets;
 
 #[cfg(test)]
 mod tests {

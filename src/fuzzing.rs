@@ -51,6 +51,7 @@ pub fn compile_manifest(data: &[u8]) {
         mask: is_set(5),
         check: false,
         secrets: Vec::new(),
+        cluster: None,
         secret_names: None,
     };
     let run = || -> Run {

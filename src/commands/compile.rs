@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+#[cfg(feature = "cluster")]
+use super::inject::ClusterArgs;
 use crate::cli::SecretNameArgs;
 use crate::cli::output::{print_error, print_result};
 use crate::cli::progress::ProgressLine;
@@ -67,7 +69,8 @@ pub struct CompileArgs {
     /// Keys of the Secret in `connection_secret_ref`: variables such as `SNOWFLAKE_PASSWORD`, or fields such as password.
     #[arg(long, value_enum, value_name = "KEYS", default_value = "variable")]
     pub connection_keys: KeysArg,
-    /// Inject the whole Secret of `connection_secret_ref` by envFrom. Its keys are checked only with --secrets.
+    /// Inject the whole Secret of `connection_secret_ref` by envFrom. Its keys are not checked unless there are Secrets to
+    /// check against.
     #[arg(long)]
     pub env_from: bool,
     /// Name variables of secrets so that dbt hides their values in its logs.
@@ -78,7 +81,15 @@ pub struct CompileArgs {
     pub check: bool,
     /// Files and folders of Secrets to check names and keys against. Values are not used. May be repeated.
     #[arg(long, value_name = "PATH")]
+    #[cfg_attr(feature = "cluster", arg(conflicts_with = "cluster"))]
     pub secrets: Vec<PathBuf>,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace of the Secrets that --cluster checks against. Default: that of the kubeconfig.
+    #[cfg(feature = "cluster")]
+    #[arg(short, long, value_name = "NAME", requires = "cluster")]
+    pub namespace: Option<String>,
     #[command(flatten)]
     pub secret_names: SecretNameArgs,
     /// Print the JSON schema of manifests.
@@ -98,7 +109,17 @@ pub fn run(args: CompileArgs) -> ExitCode {
     let Some(manifest) = args.manifest else {
         return print_schema();
     };
-    let mut out = io::stdout().lock();
+    #[cfg(feature = "cluster")]
+    let cluster = match cluster::connect(args.cluster, args.namespace) {
+        Ok(cluster) => cluster,
+        Err(message) => {
+            print_error(message);
+            return ExitCode::from(CompileExitStatus::Unreadable as u8);
+        }
+    };
+    #[cfg(not(feature = "cluster"))]
+    let cluster = None;
+    let out = io::stdout().lock();
     let request = CompileRequest {
         manifest,
         spec: args.spec,
@@ -118,6 +139,7 @@ pub fn run(args: CompileArgs) -> ExitCode {
         mask: args.mask,
         check: args.check,
         secrets: args.secrets,
+        cluster,
         secret_names: args.secret_names.secret_name_pattern,
     };
     let progress = ProgressLine::of("compiling the manifest");

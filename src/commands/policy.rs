@@ -27,11 +27,11 @@ pub struct AdmissionPolicyArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum PolicyKind {
-    /// Print a MutatingAdmissionPolicy that injects env-from, for Kubernetes 1.36 and newer.
+    /// Print a `MutatingAdmissionPolicy` that injects env-from, for Kubernetes 1.36 and newer.
     ///
     /// The API server then adds the Secrets of secrets.floe.dev/env-from to the containers of pods, at most 16 Secrets
     /// and 16 containers. It does not check that Secrets exist, and there are no defaults, records or restarts. A
-    /// ValidatingAdmissionPolicy refuses pods whose annotations ask for more than that.
+    /// `ValidatingAdmissionPolicy` refuses pods whose annotations ask for more than that.
     #[command(after_help = EXAMPLES)]
     Mutating(MutatingPolicyArgs),
 }

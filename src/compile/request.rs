@@ -1,10 +1,12 @@
 //! Settings and outcome of one run of `compile`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use injection::NameConvention;
 
 use super::plan::ConnectionKeys;
+use super::secrets::LiveSecrets;
 
 /// Exit status of `compile`. Nothing is printed to standard output unless it is [`Self::Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +58,8 @@ pub(crate) struct CompileRequest {
     pub check: bool,
     /// Files and folders of Secrets to check against.
     pub secrets: Vec<PathBuf>,
+    /// Cluster to check against, instead of files.
+    pub cluster: Option<Arc<dyn LiveSecrets>>,
     /// Convention that the names of secrets have to follow.
     pub secret_names: Option<NameConvention>,
 }

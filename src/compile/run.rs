@@ -77,7 +77,7 @@ pub(crate) fn compile(
     emit(request, &compiled, out, err)
 }
 
-/// Checks the secrets that are asked for: their names, and whether they exist in the files of `--secrets`.
+/// Checks the secrets that are asked for: their names, and whether they exist.
 fn check_secrets(
     request: &CompileRequest,
     compiled: &Compiled,
@@ -85,7 +85,7 @@ fn check_secrets(
     diagnostics: &mut Diagnostics,
 ) {
     let demands = compiled.all_demands();
-    secrets::check(&request.secrets, &demands, files, diagnostics);
+    secrets::check(request, &demands, files, diagnostics);
     if let Some(convention) = &request.secret_names {
         let violations = naming::violations(demands, convention);
         diagnostics.extend(files.with_excerpts(violations));

@@ -1,4 +1,5 @@
-//! `--secrets`: files of Secrets, against which the demands of a profile are checked. Values are read and dropped.
+//! Secrets against which the demands of a profile are checked: those in the files of `--secrets`, whose values are read
+//! and dropped, or those of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -6,10 +7,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use injection::{KeyChoice, SecretKey, SecretSource};
+use injection::{KeyChoice, SecretKey, SecretName, SecretSource};
 
 use super::demand::{Delivery, Demand};
 use super::manifest::{Diagnostics, ManifestFiles, shown_path, unreadable};
+use super::request::CompileRequest;
 use crate::finding::{FileFinding, FindingSeverity, Rule};
 use crate::yaml::{self, Node, Position, YamlLimits};
 
@@ -28,16 +30,44 @@ pub(crate) const LIMITS: YamlLimits = YamlLimits {
 /// Key names by the Secret's name, whatever its namespace.
 type SecretKeys = BTreeMap<String, BTreeSet<String>>;
 
-/// Reports demands of all plugins for Kubernetes Secrets that are not in the files. Without `paths` nothing is checked.
+/// Secrets of one namespace of a live cluster.
+pub(crate) trait LiveSecrets: std::fmt::Debug {
+    fn namespace(&self) -> &str;
+
+    /// Keys of a Secret; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be read.
+    fn keys(&self, name: &SecretName) -> Result<Option<BTreeSet<String>>, String>;
+}
+
+/// Reports demands of all plugins for Kubernetes Secrets that do not exist. Nothing is checked without `--secrets` and
+/// `--cluster`.
 pub(super) fn check(
-    paths: &[PathBuf],
+    request: &CompileRequest,
     demands: &[&Demand],
     files: &ManifestFiles,
     diagnostics: &mut Diagnostics,
 ) {
-    if paths.is_empty() {
+    let (known, origin) = if let Some(live) = &request.cluster {
+        let origin = format!("namespace {:?} of the cluster", live.namespace());
+        (read_cluster(live.as_ref(), demands, diagnostics), origin)
+    } else if request.secrets.is_empty() {
         return;
-    }
+    } else {
+        let known = read_files(&request.secrets, diagnostics);
+        (known, "the files of --secrets".to_owned())
+    };
+    // Secrets that could not be read are not missing.
+    let Some(known) = known else { return };
+    let missing = demands
+        .iter()
+        .filter_map(|demand| missing(demand, &known, &origin));
+    diagnostics.extend(files.with_excerpts(missing.collect()));
+}
+
+/// Secrets of the files; `None` if one of them cannot be read.
+fn read_files(paths: &[PathBuf], diagnostics: &mut Diagnostics) -> Option<SecretKeys> {
     let mut known = SecretKeys::new();
     let mut is_complete = true;
     for path in expand(paths, diagnostics) {
@@ -46,13 +76,35 @@ pub(super) fn check(
             diagnostics.add(finding);
         }
     }
-    if is_complete {
-        let missing = demands.iter().filter_map(|demand| missing(demand, &known));
-        diagnostics.extend(files.with_excerpts(missing.collect()));
-    }
+    is_complete.then_some(known)
 }
 
-fn missing(demand: &Demand, known: &SecretKeys) -> Option<FileFinding> {
+/// Secrets of the cluster that are asked for, one after the other; `None` after the first that cannot be read: the next
+/// ones would mostly fail in the same way, each after its time limit.
+fn read_cluster(
+    live: &dyn LiveSecrets,
+    demands: &[&Demand],
+    diagnostics: &mut Diagnostics,
+) -> Option<SecretKeys> {
+    let secrets = demands.iter().map(|demand| &demand.reference.secret);
+    let names: BTreeSet<&SecretName> = secrets
+        .filter(|secret| secret.source == SecretSource::Kubernetes)
+        .map(|secret| &secret.name)
+        .collect();
+    let mut known = SecretKeys::new();
+    for name in names {
+        match live.keys(name) {
+            Ok(keys) => known.extend(keys.map(|keys| (name.to_string(), keys))),
+            Err(message) => {
+                diagnostics.add(unreadable(&Arc::from("--cluster"), None, message));
+                return None;
+            }
+        }
+    }
+    Some(known)
+}
+
+fn missing(demand: &Demand, known: &SecretKeys, origin: &str) -> Option<FileFinding> {
     let reference = &demand.reference;
     if reference.secret.source != SecretSource::Kubernetes {
         return None;
@@ -66,12 +118,12 @@ fn missing(demand: &Demand, known: &SecretKeys) -> Option<FileFinding> {
     };
     let message = match known.get(name.as_str()) {
         None => format!(
-            "secret {:?} is not in the files of --secrets. Create it, or correct the reference.",
+            "secret {:?} is not in {origin}. Create it, or correct the reference.",
             name.as_str()
         ),
         Some(_) if demand.delivery == Delivery::Whole => return None,
         Some(keys) if !keys.contains(key.as_str()) => format!(
-            "secret {:?} has no key {:?} in the files of --secrets, and {} needs it. Add the key, or correct the reference.",
+            "secret {:?} has no key {:?} in {origin}, and {} needs it. Add the key, or correct the reference.",
             name.as_str(),
             key.as_str(),
             demand.variable

@@ -43,7 +43,7 @@ const TYPES: &str = "
       autocommit: {secretRef: {name: settings, key: autocommit}}
 ";
 
-fn compile(manifest: &Path, args: &[&str]) -> CommandOutput {
+pub(crate) fn compile(manifest: &Path, args: &[&str]) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command.arg("compile").arg(manifest).args(args);
     command.current_dir(manifest.parent().expect("a folder"));

@@ -7,6 +7,7 @@
 )]
 
 mod applied;
+mod compile_cluster;
 mod compiled;
 
 use std::collections::BTreeSet;

@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn fields_of_large_maps_are_found_in_little_time() {
         let keys: Vec<String> = (0..40_000).rev().map(|index| format!("k{index}")).collect();
-        let text: String = keys.iter().map(|key| format!("{key}: x\n")).collect();
+        let text = keys.join(": x\n") + ": x\n";
         let input = Input::new("f".to_owned(), text.into_bytes()).unwrap();
         let source = FileSource::new(&input);
         let document = source.document(&input.documents[0]);

@@ -265,7 +265,7 @@ fn missing_secret_of_another_namespace_has_a_hint() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: other}\n";
     std::fs::write(&file, secret).unwrap();
     let (status, out, _) = run(&pod("refs: db/user"), |request| {
-        request.secrets = vec![file]
+        request.secrets = vec![file];
     });
     assert_eq!(status, LintExitStatus::Findings);
     assert!(

@@ -135,7 +135,13 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::ffi::OsString;
+
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::commands::Cli;
     use crate::config::Origin;
 
     fn setting(path: &str, value: &str, is_live: bool) -> EffectiveSetting {
@@ -166,5 +172,33 @@ mod tests {
                 at_start: vec!["serve.listen".to_owned()],
             }
         );
+    }
+
+    #[test]
+    fn change_between_the_start_and_the_first_check_is_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        std::fs::write(&path, "log: {filter: info}\n").unwrap();
+        let mut arguments: Vec<OsString> = ["program", "serve", "--tls-secret", "s", "--config"]
+            .map(OsString::from)
+            .into();
+        arguments.push(path.clone().into());
+        let invocation = Invocation::new(Cli::command, arguments);
+        let Ok(parsed) = invocation.parse() else {
+            panic!("the file is valid")
+        };
+        std::fs::write(&path, "log: {filter: debug}\n").unwrap();
+        let mut file = ConfigReload::new(&invocation, parsed).file.unwrap();
+        let applied = Cell::new(0);
+        let apply = |_: &ArgMatches| {
+            applied.set(applied.get() + 1);
+            Ok(())
+        };
+        file.check(&invocation, &apply);
+        file.check(&invocation, &apply);
+        assert_eq!(applied.get(), 1);
+        let filter = |setting: &&EffectiveSetting| setting.path == "log.filter";
+        let filter = file.settings.iter().find(filter).unwrap();
+        assert_eq!(filter.value.as_deref(), Some("debug"));
     }
 }

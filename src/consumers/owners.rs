@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn owners_without_a_pod_template_are_not_workloads() {
         let api = api();
-        let mut owners = PodOwners::new(&api, "jobs");
+        let mut owners = PodOwners::new(&api, "team");
         let found = owners.workload_of(&controller("Job", "run-1")).await;
         assert_eq!((found.owner.kind.as_str(), found.is_known), ("Job", false));
         let found = owners.workload_of(&controller("ReplicaSet", "api-1")).await;
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn owners_beyond_the_limit_are_unknown_with_a_note() {
         let api = api();
-        let mut owners = PodOwners::new(&api, "jobs");
+        let mut owners = PodOwners::new(&api, "team");
         for number in 0..MAX_OWNERS_READ {
             let reference = controller("ReplicaSet", &format!("api-{number}"));
             assert!(owners.workload_of(&reference).await.is_known);

@@ -45,11 +45,23 @@ pub(super) fn missing_reason(
         .and_then(Record::read)
         .is_some_and(|record| !record.is_empty());
     // A pod that asks for secrets by itself and has none was not injected at all.
-    if (was_injected || !has_own(layers))
-        && let Some(reason) = default_written_later(head, layers, written)
-    {
+    if !was_injected && has_own(layers) {
+        return injection_reason(was_injected, entry);
+    }
+    if let Some(reason) = default_written_later(head, layers, written) {
         return reason;
     }
+    let reason = injection_reason(was_injected, entry);
+    match undated_default(layers, written) {
+        Some(default) => format!(
+            "{default} may be newer than the pod: no managed field has its time. If it is not, {reason}"
+        ),
+        None => reason,
+    }
+}
+
+/// Reason for a pod that was created when its annotations and the configuration existed.
+fn injection_reason(was_injected: bool, entry: &EntryLookup) -> String {
     if was_injected {
         return format!(
             "the pod has the record {INJECTED}, so the webhook injected it: another webhook added or replaced the container later, or the pod was copied from another one. Name the container in {PREFIX}containers, or delete the pod"
@@ -69,6 +81,23 @@ fn has_own(layers: &AnnotationLayers<'_>) -> bool {
             AnnotationOwner::Object | AnnotationOwner::Workload
         )
     })
+}
+
+/// Default that decides and that no manager is known to have written. The API server keeps no managed fields of an
+/// object that was created without any, such as the service account `default`, unless somebody applies it.
+fn undated_default(
+    layers: &AnnotationLayers<'_>,
+    written: &[(AnnotationOwner, ManagedFields)],
+) -> Option<String> {
+    let mut deciding = layers.deciding().into_iter();
+    let undated = deciding.find(|deciding| {
+        let field = format!("f:{}", deciding.site.annotation());
+        let path = ["f:metadata", "f:annotations", field.as_str()];
+        written.iter().any(|(owner, fields)| {
+            *owner == deciding.site.origin && fields.owning(&path).next().is_none()
+        })
+    })?;
+    Some(undated.site.to_string())
 }
 
 /// Sentence about the label of the namespace, or a default that decides, if it was written after the pod's creation.
@@ -213,7 +242,14 @@ mod tests {
         assert!(found.starts_with(&expected), "{found}");
         let away = "the pod was created while the webhook was away";
         let before = reason_by_default(&json!({}), &fields, CREATED);
-        assert!(before.starts_with(away), "{before}");
+        let is_dated = fields["f:labels"].is_null();
+        assert!(before.contains(away), "{before}");
+        assert_eq!(before.starts_with(away), is_dated, "{before}");
+        assert_eq!(
+            before.contains("may be newer than the pod"),
+            !is_dated,
+            "{before}"
+        );
         // The pod would lack only the default if the webhook had not been away.
         let own = reason_by_default(&json!({"secrets.floe.dev/refs": "db/k"}), &fields, later);
         assert!(own.starts_with(away), "{own}");

@@ -406,15 +406,28 @@ async fn defaults_from_after_the_creation_and_large_ones_are_reported() {
         "problems",
         &format!("label secrets.floe.dev/inject of namespace \"{n}\" was last written at"),
     );
+    // The API server does not keep the times of this service account.
+    fixture.create("since", &json!({})).await;
     let default = "secrets.floe.dev/refs=db/user";
     fixture
         .kubectl(&["annotate", "serviceaccount", "default", default])
         .await;
-    let (_, explained) = fixture.explain("pod/before").await;
+    let (_, explained) = fixture.explain("pod/since").await;
     assert_has(
         &explained,
         "problems",
-        "annotation secrets.floe.dev/refs of service account \"default\" was last written at",
+        "annotation secrets.floe.dev/refs of service account \"default\" may be newer than the pod",
+    );
+    next_second().await;
+    let default = "secrets.floe.dev/env.TOKEN=db/password";
+    fixture
+        .kubectl(&["annotate", "namespace", n, default])
+        .await;
+    let (_, explained) = fixture.explain("pod/since").await;
+    assert_has(
+        &explained,
+        "problems",
+        &format!("annotation secrets.floe.dev/env.TOKEN of namespace \"{n}\" was last written at"),
     );
 
     fixture

@@ -3,5 +3,5 @@
 mod output;
 mod wait;
 
-pub(crate) use output::{table, to_json};
+pub(crate) use output::{document, table};
 pub use wait::{RotationOutcome, wait_until_current};

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::color::{Stream, Tone, paint};
 use crate::telemetry::console::print_message;
@@ -54,10 +55,11 @@ pub(crate) fn print_result(
 pub(crate) fn write_structured(
     out: &mut dyn Write,
     format: OutputFormat,
-    value: &serde_json::Value,
+    value: &impl Serialize,
 ) -> io::Result<()> {
     if format == OutputFormat::Yaml {
-        let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
+        let value = serde_json::to_value(value)?;
+        let text = serde_saphyr::to_string(&value).map_err(io::Error::other)?;
         write!(out, "{text}")
     } else {
         serde_json::to_writer_pretty(&mut *out, value)?;

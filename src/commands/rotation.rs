@@ -13,7 +13,7 @@ use crate::cli::progress::ProgressLine;
 use crate::cli::values::at_least_a_second;
 use crate::cli::{KubernetesArgs, OutputArgs, OutputFormat};
 use crate::consumers::{ConsumerReader, Consumers, ReadProgress};
-use crate::rotation::{RotationOutcome, table, to_json, wait_until_current};
+use crate::rotation::{RotationOutcome, document, table, wait_until_current};
 use crate::telemetry::console::print_message;
 use injection::SecretName;
 
@@ -122,7 +122,7 @@ fn deadline(wait: Duration) -> Result<Instant, String> {
 fn print_consumers(consumers: &Consumers, output: OutputFormat) -> Result<(), String> {
     print_result(|out| match output {
         OutputFormat::Table => table(consumers, out),
-        format => write_structured(out, format, &to_json(consumers)?),
+        format => write_structured(out, format, &document(consumers)),
     })?;
     for note in &consumers.notes {
         print_message(&format!("{note}\n"));

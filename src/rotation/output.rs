@@ -57,8 +57,8 @@ struct RotatedSecret<'c> {
     changed: Option<DataChange>,
 }
 
-/// The consumers as one JSON object.
-pub(crate) fn to_json(consumers: &Consumers) -> io::Result<serde_json::Value> {
+/// The consumers as one object. It borrows them, because the JSON values of ten thousand pods take tens of MiB.
+pub(crate) fn document(consumers: &Consumers) -> impl Serialize {
     let Consumers {
         namespace,
         secret,
@@ -67,7 +67,7 @@ pub(crate) fn to_json(consumers: &Consumers) -> io::Result<serde_json::Value> {
         counts,
         notes,
     } = consumers;
-    let document = RotationDocument {
+    RotationDocument {
         namespace,
         secret: RotatedSecret {
             name: &secret.name,
@@ -78,8 +78,7 @@ pub(crate) fn to_json(consumers: &Consumers) -> io::Result<serde_json::Value> {
         pods,
         counts: *counts,
         notes,
-    };
-    serde_json::to_value(document).map_err(io::Error::from)
+    }
 }
 
 fn change_sentence(consumers: &Consumers) -> String {
@@ -327,13 +326,14 @@ api-1   Deployment/api   old, being deleted   main since 1970-01-01T00:00:10Z
         let mut unknown = consumers(Some((20, 20)));
         unknown.pods[0].effect = Effect::Unknown;
         assert!(summary(&unknown).contains("it is not known whether a program restarts them"));
-        let document = to_json(&unknown).unwrap();
+        let document = serde_json::to_value(document(&unknown)).unwrap();
         assert_eq!(document["pods"][0]["change"], "unknown");
     }
 
     #[test]
     fn json_has_effects_and_values() {
-        let document = to_json(&consumers(Some((20, 20)))).unwrap();
+        let found = consumers(Some((20, 20)));
+        let document = serde_json::to_value(document(&found)).unwrap();
         assert_eq!(document["pods"][0]["change"], "restarts");
         assert_eq!(document["pods"][0]["beingDeleted"], true);
         assert_eq!(document["workloads"][0]["by"], "reloader");

@@ -1,5 +1,8 @@
 //! `compile`: prints or writes a dbt profile and annotations for a floe manifest.
 
+#[cfg(feature = "cluster")]
+mod cluster;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -243,6 +243,7 @@ fn has_only_allowed_expressions(compiled: &Compiled) -> bool {
         .chain(compiled.elsewhere.iter().map(|e| e.variable.as_str()))
         .collect();
     let limits = YamlLimits {
+        key_bytes: YamlLimits::HAND_WRITTEN.key_bytes,
         bytes: MAX_PROFILE_BYTES,
         depth: 70,
         nodes: MAX_PROFILE_BYTES,

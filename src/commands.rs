@@ -155,6 +155,10 @@ enum Command {
     #[command(after_help = rotation::EXAMPLES)]
     Rotation(Box<RotationArgs>),
     /// Print policies by which the API server injects secrets without the webhook.
+    ///
+    /// From Kubernetes 1.36 on, the API server then adds the Secrets of secrets.floe.dev/env-from to the containers of
+    /// pods, at most 16 Secrets and 16 containers. It does not check that Secrets exist, and there are no defaults,
+    /// records or restarts. Pods whose annotations ask for more than that are refused.
     #[command(after_help = policy::EXAMPLES)]
     Policy(Box<AdmissionPolicyArgs>),
     /// Check the configuration file, show the effective settings, print the file's schema.

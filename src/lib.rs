@@ -15,7 +15,7 @@
 //! 9. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
 //!    `mutating_policy`: injection by the API server itself.
 //! 10. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
-//! 11. [`commands`]: one composition root for each subcommand.
+//! 11. [`commands`]: one composition root for each subcommand. `fuzzing`: entries of fuzz targets.
 
 pub mod admission;
 pub mod backend;

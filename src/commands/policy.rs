@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, ValueEnum};
 
 use crate::admission::policy::CLUSTER_NAMESPACES;
 use crate::cli::output::{print_error, print_result};
@@ -21,32 +21,27 @@ Exit codes: 0 printed; 2 wrong arguments, or it cannot be written.";
 
 #[derive(Debug, Args)]
 pub struct AdmissionPolicyArgs {
-    #[command(subcommand)]
+    /// Kind of the policies.
+    #[arg(value_enum, value_name = "KIND")]
     pub kind: PolicyKind,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PolicyKind {
-    /// Print a `MutatingAdmissionPolicy` that injects env-from, for Kubernetes 1.36 and newer.
-    ///
-    /// The API server then adds the Secrets of secrets.floe.dev/env-from to the containers of pods, at most 16 Secrets
-    /// and 16 containers. It does not check that Secrets exist, and there are no defaults, records or restarts. A
-    /// `ValidatingAdmissionPolicy` refuses pods whose annotations ask for more than that.
-    #[command(after_help = EXAMPLES)]
-    Mutating(MutatingPolicyArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct MutatingPolicyArgs {
     #[command(flatten)]
     pub exempt: ExemptNamespaceArgs,
     #[command(flatten)]
     pub sidecars: SidecarArgs,
 }
 
+/// Kind of policies that are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PolicyKind {
+    /// Policies that inject env-from, for Kubernetes 1.36 and newer.
+    Mutating,
+}
+
 pub(super) fn run(args: &AdmissionPolicyArgs) -> ExitCode {
-    let PolicyKind::Mutating(args) = &args.kind;
-    match print_policies(args) {
+    let printed = match args.kind {
+        PolicyKind::Mutating => print_policies(args),
+    };
+    match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(error);
@@ -55,7 +50,7 @@ pub(super) fn run(args: &AdmissionPolicyArgs) -> ExitCode {
     }
 }
 
-fn print_policies(args: &MutatingPolicyArgs) -> Result<(), String> {
+fn print_policies(args: &AdmissionPolicyArgs) -> Result<(), String> {
     let sidecars = &args.sidecars.sidecar_containers;
     if sidecars.len() > MAX_SIDECARS {
         return Err(format!(

@@ -35,7 +35,7 @@ const SERVICE: &[&[&str]] = &[
         "rotation",
     ],
     &["explain", "lint"],
-    &["commands"],
+    &["commands", "fuzzing"],
 ];
 
 /// Folders and files of the core, lowest first.

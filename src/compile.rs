@@ -11,6 +11,7 @@ mod demand;
 mod files;
 mod guarantee;
 mod jinja;
+mod live_secrets;
 mod manifest;
 pub(crate) mod mask;
 pub(crate) mod model;
@@ -24,11 +25,11 @@ mod request;
 mod run;
 mod secrets;
 
+#[cfg(feature = "cluster")]
+pub(crate) use self::live_secrets::LiveSecrets;
 pub(crate) use self::manifest::manifest_schema;
 pub(crate) use self::request::{CompileExitStatus, CompileRequest, OutputForm};
 pub(crate) use self::run::compile;
-#[cfg(feature = "cluster")]
-pub(crate) use self::secrets::LiveSecrets;
 
 #[cfg(test)]
 mod tests {

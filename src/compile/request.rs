@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use injection::NameConvention;
 
+use super::live_secrets::LiveSecrets;
 use super::plan::ConnectionKeys;
-use super::secrets::LiveSecrets;
 
 /// Exit status of `compile`. Nothing is printed to standard output unless it is [`Self::Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

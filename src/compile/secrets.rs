@@ -10,6 +10,7 @@ use std::sync::Arc;
 use injection::{KeyChoice, SecretKey, SecretName, SecretSource};
 
 use super::demand::{Delivery, Demand};
+use super::live_secrets::LiveSecrets;
 use super::manifest::{Diagnostics, ManifestFiles, shown_path, unreadable};
 use super::request::CompileRequest;
 use crate::finding::{FileFinding, FindingSeverity, Rule};
@@ -29,17 +30,6 @@ pub(crate) const LIMITS: YamlLimits = YamlLimits {
 
 /// Key names by the Secret's name, whatever its namespace.
 type SecretKeys = BTreeMap<String, BTreeSet<String>>;
-
-/// Secrets of one namespace of a live cluster.
-pub(crate) trait LiveSecrets: std::fmt::Debug {
-    fn namespace(&self) -> &str;
-
-    /// Keys of a Secret; `None` if it does not exist.
-    ///
-    /// # Errors
-    /// A sentence: it cannot be read.
-    fn keys(&self, name: &SecretName) -> Result<Option<BTreeSet<String>>, String>;
-}
 
 /// Reports demands of all plugins for Kubernetes Secrets that do not exist. Nothing is checked without `--secrets` and
 /// `--cluster`.

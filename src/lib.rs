@@ -7,7 +7,8 @@
 //! 2. [`kubernetes`]: access to the API server. `yaml`: YAML with positions.
 //! 3. `finding`: problems in files.
 //! 4. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
-//!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does.
+//!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does. [`audit`]: records of the audit
+//!    trail, and their verification.
 //! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts.
 //! 6. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
 //! 7. [`cli`]: the command line that commands share. `config`: the configuration file.
@@ -18,6 +19,8 @@
 //! 11. [`commands`]: one composition root for each subcommand. `fuzzing`: entries of fuzz targets.
 
 pub mod admission;
+#[cfg(feature = "cluster")]
+pub mod audit;
 pub mod backend;
 pub mod cli;
 #[cfg(feature = "cluster")]

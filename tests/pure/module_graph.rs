@@ -21,7 +21,7 @@ const SERVICE: &[&[&str]] = &[
     &["clock", "stack", "telemetry", "tls"],
     &["kubernetes", "yaml"],
     &["finding"],
-    &["backend", "dbt", "literals", "server"],
+    &["audit", "backend", "dbt", "literals", "server"],
     &["defaults"],
     &["admission"],
     &["cli", "config"],
@@ -349,6 +349,7 @@ fn project() -> &'static Path {
 #[test]
 fn service_rooms_use_only_rooms_below() {
     let test_only = [
+        "audit::test_support",
         "backend::conformance",
         "backend::kubernetes::fake_api",
         "backend::kubernetes::tests",

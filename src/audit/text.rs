@@ -1,0 +1,168 @@
+//! Texts of a record: bounded, without control characters, and still distinguishable when they were changed.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+use serde::{Serialize, Serializer};
+
+/// Entries of a list in a record, such as the groups of a user: as many as a token of an organisation has in use.
+pub const MAX_LIST: usize = 12;
+
+/// A name or an identifier in a record, of at most `N` bytes as they are written (a quote and a backslash are two).
+///
+/// Characters that a terminal or a log viewer would obey, such as control characters and marks that reorder text, are
+/// written as `\u{202e}`. A text that was changed so, or is too long, ends with `…` and 16 digits of the SHA-256 of the
+/// original: different texts remain different.
+///
+/// There is no conversion from a secret's value, whose type has no access to its text without `expose_secret`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<const N: usize>(Box<str>);
+
+/// Bytes of the mark at the end of a changed text: `…` and 16 digits.
+const MARK: usize = '…'.len_utf8() + 16;
+
+impl<const N: usize> Text<N> {
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        const { assert!(N > MARK, "room for the mark of a changed text") };
+        if written_length(text) <= N && !text.chars().any(is_obeyed) {
+            return Self(text.into());
+        }
+        let (mut kept, mut length, mut escaped) = (String::new(), 0, String::new());
+        // A long text is not read further than it can be kept.
+        for character in text.chars().take(N) {
+            escaped.clear();
+            if is_obeyed(character) {
+                escaped.extend(character.escape_unicode());
+            } else {
+                escaped.push(character);
+            }
+            length += written_length(&escaped);
+            if length > N - MARK {
+                break;
+            }
+            kept.push_str(&escaped);
+        }
+        kept.push('…');
+        let digest = digest::digest(&digest::SHA256, text.as_bytes());
+        for byte in digest.as_ref().iter().take(8) {
+            let _ = write!(kept, "{byte:02x}");
+        }
+        Self(kept.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<const N: usize> Serialize for Text<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// At most [`MAX_LIST`] texts. The last entry of a longer list is the number of those that were left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct TextList<const N: usize>(Vec<Text<N>>);
+
+impl<const N: usize> TextList<N> {
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut texts = texts.into_iter();
+        let mut kept: Vec<Text<N>> = texts.by_ref().take(MAX_LIST).map(Text::new).collect();
+        let more = texts.count();
+        if more > 0 {
+            kept.pop();
+            kept.push(Text::new(&format!("…and {} more", more + 1)));
+        }
+        Self(kept)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Bytes of a text without control characters in a JSON string.
+fn written_length(text: &str) -> usize {
+    text.len()
+        + text
+            .bytes()
+            .filter(|byte| matches!(byte, b'"' | b'\\'))
+            .count()
+}
+
+/// Whether a terminal or a viewer obeys the character instead of showing it: controls, separators of lines, marks of
+/// direction, and characters without width.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::plain("system:serviceaccount:jobs:dbt", "system:serviceaccount:jobs:dbt")]
+    #[case::at_the_limit("éééééééééééééééééééé", "éééééééééééééééééééé")]
+    #[case::quotes(r#"CORP\al"ice"#, r#"CORP\al"ice"#)]
+    #[case::beyond("01234567890123456789012345678901234567890", "012345678901234567890…")]
+    #[case::between_characters("éééééééééééééééééééééé", "éééééééééé…")]
+    #[case::newline("a\nb", "a\\u{a}b…")]
+    #[case::direction("a\u{202e}b", "a\\u{202e}b…")]
+    #[case::no_width("ad\u{200b}min", "ad\\u{200b}min…")]
+    #[case::terminal("\u{1b}[2J", "\\u{1b}[2J…")]
+    fn text_is_bounded_and_shown(#[case] text: &str, #[case] expected: &str) {
+        let kept = Text::<40>::new(text);
+        let kept = kept.as_str();
+        let (kept, mark) = kept.split_at(kept.find('…').map_or(kept.len(), |at| at + 3));
+        assert_eq!(kept, expected);
+        assert_eq!(mark.len(), if expected.ends_with('…') { 16 } else { 0 });
+    }
+
+    #[test]
+    fn text_differs_where_the_originals_differ() {
+        let text = |end: &str| Text::<40>::new(&("x".repeat(100) + end));
+        assert_ne!(text("a"), text("b"));
+        assert_ne!(Text::<40>::new("a\u{200b}"), Text::<40>::new("a\\u{200b}"));
+    }
+
+    #[test]
+    fn list_is_bounded() {
+        let list = |count: usize| TextList::<40>::new(vec!["group"; count]);
+        assert_eq!(list(MAX_LIST).0.len(), MAX_LIST);
+        assert_eq!(list(MAX_LIST + 9).0.len(), MAX_LIST);
+        assert_eq!(list(MAX_LIST + 9).0[MAX_LIST - 1].as_str(), "…and 10 more");
+    }
+
+    proptest! {
+        #[test]
+        fn text_fits_and_is_json_without_escapes_of_controls(text in any::<String>()) {
+            let written = serde_json::to_string(&Text::<40>::new(&text)).unwrap();
+            prop_assert!(written.len() <= 42, "{written}");
+            prop_assert!(!written.chars().any(is_obeyed));
+        }
+    }
+}

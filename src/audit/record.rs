@@ -268,6 +268,10 @@ impl Record {
 }
 
 /// Writes an integer that every reader keeps exactly; larger ones as the largest of these.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes the field by reference"
+)]
 fn integer<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64((*value).min(MAX_INTEGER))
 }

@@ -74,6 +74,7 @@ impl<const N: usize> Serialize for Text<N> {
 pub struct TextList<const N: usize>(Vec<Text<N>>);
 
 impl<const N: usize> TextList<N> {
+    #[must_use]
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut texts = texts.into_iter();
         let mut kept: Vec<Text<N>> = texts.by_ref().take(MAX_LIST).map(Text::new).collect();

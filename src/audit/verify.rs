@@ -197,15 +197,10 @@ impl Verifier {
         if chain.id != record.chain || seq != record.seq {
             chain.report(Kind::Changed, seq, seq, &mut self.findings);
         }
-        match trusted {
-            Trust::Wrong => chain.report(Kind::ForeignSignature, seq, seq, &mut self.findings),
-            Trust::UnknownKey if self.unknown_keys.len() < MAX_UNKNOWN => {
-                self.unknown_keys.push((at, seq, record.clone()));
-            }
-            Trust::UnknownKey => {
-                chain.report(Kind::ForeignSignature, seq, seq, &mut self.findings);
-            }
-            Trust::Unsigned | Trust::Trusted => {}
+        if trusted == Trust::UnknownKey && self.unknown_keys.len() < MAX_UNKNOWN {
+            self.unknown_keys.push((at, seq, record.clone()));
+        } else if matches!(trusted, Trust::UnknownKey | Trust::Wrong) {
+            chain.report(Kind::ForeignSignature, seq, seq, &mut self.findings);
         }
         let before = chain.hash;
         let line = (seq, record.prev, record.hash);
@@ -347,3 +342,6 @@ impl Verifier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -350,6 +350,7 @@ fn project() -> &'static Path {
 fn service_rooms_use_only_rooms_below() {
     let test_only = [
         "audit::test_support",
+        "audit::verify::tests",
         "backend::conformance",
         "backend::kubernetes::fake_api",
         "backend::kubernetes::tests",

@@ -66,12 +66,11 @@ fn write_text(text: &str, out: &mut String) -> Option<()> {
     reason = "the float is an integer below 2^53"
 )]
 fn integer(number: &serde_json::Number) -> Option<i64> {
-    let integer = match number.as_i64() {
-        Some(integer) => integer,
-        None => {
-            let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
-            (float.abs() < 9e15).then_some(float as i64)?
-        }
+    let integer = if let Some(integer) = number.as_i64() {
+        integer
+    } else {
+        let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
+        (float.abs() < 9e15).then_some(float as i64)?
     };
     (integer.unsigned_abs() <= MAX_INTEGER).then_some(integer)
 }

@@ -141,7 +141,7 @@ impl Verifier {
             .into_iter()
             .chain([ReadTip { chain, seq, hash }])
         {
-            self.anchor(tip);
+            self.anchor(&tip);
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl Verifier {
         }
         for tip in &record.tips {
             if record.action != Action::Retention.as_str() {
-                self.anchor(tip.clone());
+                self.anchor(tip);
             } else if let Some(chain) = self
                 .chain(&tip.chain)
                 .and_then(|at| self.chains.get_mut(at))
@@ -282,7 +282,7 @@ impl Verifier {
         }
     }
 
-    fn anchor(&mut self, tip: ReadTip) {
+    fn anchor(&mut self, tip: &ReadTip) {
         if let Some(chain) = self
             .chain(&tip.chain)
             .and_then(|at| self.chains.get_mut(at))

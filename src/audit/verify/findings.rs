@@ -3,7 +3,7 @@
 use super::report::{TrailFinding, TrailFindingKind as Kind};
 use crate::audit::link::ChainId;
 
-/// FindingList about damage that are reported one by one, and as many notes.
+/// Findings about damage that are reported one by one, and as many notes.
 pub const MAX_FINDINGS: usize = 1_000;
 
 /// Latest findings that a new one may extend.

@@ -95,9 +95,8 @@ impl fmt::Display for TrailFinding {
             Kind::Unreadable => f.write_str(": a record that cannot be read"),
             Kind::TooManyChains => write!(
                 f,
-                " and later ones: not verified, because the input has more than {} chains; verify \
-                 a shorter range",
-                MAX_CHAINS
+                " and later ones: not verified, because the input has more than {MAX_CHAINS} chains; verify \
+                 a shorter range"
             ),
             Kind::NoFarewell => write!(
                 f,

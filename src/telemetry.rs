@@ -3,6 +3,8 @@
 pub mod console;
 pub mod error_chain;
 #[cfg(feature = "cluster")]
+pub mod line_writer;
+#[cfg(feature = "cluster")]
 pub mod logs;
 pub mod metrics;
 pub mod span;

@@ -1,5 +1,7 @@
 //! Subcommands: one file for each, with its arguments and its composition root.
 
+#[cfg(feature = "cluster")]
+mod audit;
 mod compile;
 mod completions;
 mod config;
@@ -32,6 +34,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+#[cfg(feature = "cluster")]
+use self::audit::AuditArgs;
 use self::compile::CompileArgs;
 use self::completions::CompletionsArgs;
 use self::config::ConfigArgs;
@@ -161,6 +165,10 @@ enum Command {
     /// records or restarts. Pods whose annotations ask for more than that are refused.
     #[command(after_help = policy::EXAMPLES)]
     Policy(Box<AdmissionPolicyArgs>),
+    #[cfg(feature = "cluster")]
+    /// Verify the audit trail.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(AuditArgs),
     /// Check the configuration file, show the effective settings, print the file's schema.
     #[command(after_help = config::EXAMPLES)]
     Config(Box<ConfigArgs>),
@@ -228,6 +236,8 @@ impl Cli {
             #[cfg(feature = "cluster")]
             Command::Rotation(args) => rotation::run(*args),
             Command::Policy(args) => policy::run(&args),
+            #[cfg(feature = "cluster")]
+            Command::Audit(args) => audit::run(&args),
             Command::Config(args) => {
                 let config = parsed.config.as_ref();
                 config::run(

@@ -9,7 +9,7 @@
 //! 4. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does. [`audit`]: records of the audit
 //!    trail, and their verification.
-//! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts.
+//! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts. [`recorder`]: the audit trail of this process.
 //! 6. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
 //! 7. [`cli`]: the command line that commands share. `config`: the configuration file.
 //! 8. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
@@ -47,6 +47,8 @@ pub mod kubernetes;
 mod lint;
 mod literals;
 mod mutating_policy;
+#[cfg(feature = "cluster")]
+pub mod recorder;
 #[cfg(feature = "cluster")]
 pub mod rotation;
 #[cfg(feature = "cluster")]

@@ -117,6 +117,7 @@ pub struct ObjectFields {
     /// Prefix of a name that the API server generates.
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub generate_name: Text<253>,
+    #[serde(skip_serializing_if = "Text::is_empty")]
     pub kind: Text<63>,
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub name: Text<253>,

@@ -22,7 +22,7 @@ const SERVICE: &[&[&str]] = &[
     &["kubernetes", "yaml"],
     &["finding"],
     &["audit", "backend", "dbt", "literals", "server"],
-    &["defaults"],
+    &["defaults", "recorder"],
     &["admission"],
     &["cli", "config"],
     &["consumers", "scan"],
@@ -349,6 +349,7 @@ fn project() -> &'static Path {
 #[test]
 fn service_rooms_use_only_rooms_below() {
     let test_only = [
+        "admission::handler::tests",
         "audit::test_support",
         "audit::verify::tests",
         "backend::conformance",
@@ -357,6 +358,7 @@ fn service_rooms_use_only_rooms_below() {
         "backend::layers::cached::tests",
         "backend::memory",
         "backend::static_binder",
+        "commands::audit::verify::tests",
         "commands::config::tests",
         "compile::adapter::tests",
         "compile::guarantee::tests",
@@ -370,6 +372,9 @@ fn service_rooms_use_only_rooms_below() {
         "doctor::test_support",
         "finding::test_support",
         "lint::tests",
+        "recorder::refusals::tests",
+        "recorder::spool::tests",
+        "recorder::tests",
         "literals::tests",
     ];
     let graph = Graph::read(&project().join("src"), &test_only);

@@ -11,6 +11,7 @@ mod defaults_object;
 pub mod error;
 pub mod event;
 pub mod gate;
+#[cfg(feature = "cluster")]
 pub mod handler;
 mod near;
 pub mod outcome;
@@ -18,6 +19,7 @@ pub mod pipeline;
 mod pod;
 pub mod policy;
 pub mod render;
+pub mod requested;
 pub mod response;
 pub mod review;
 mod secret_names;

@@ -46,7 +46,7 @@ impl Pipeline {
         let outcome = if unchanged {
             Outcome::Skipped(SkipReason::Unchanged)
         } else {
-            self.validate(annotations)?
+            self.validate_and_keep(annotations, Some(context))?
         };
         let idle = if unchanged && !relabelled {
             Vec::new()
@@ -80,6 +80,14 @@ impl Pipeline {
         &self,
         annotations: Option<&Annotations<'_>>,
     ) -> Result<Outcome, AdmissionError> {
+        self.validate_and_keep(annotations, None)
+    }
+
+    fn validate_and_keep(
+        &self,
+        annotations: Option<&Annotations<'_>>,
+        context: Option<RequestContext<'_>>,
+    ) -> Result<Outcome, AdmissionError> {
         let mistake =
             annotations.and_then(|annotations| oversize(annotations, || AnnotationOwner::Object));
         if let Some(mistake) = mistake {
@@ -90,6 +98,9 @@ impl Pipeline {
             ..AnnotationLayers::default()
         })? {
             Decision::Inject(request) => {
+                if let Some(context) = context {
+                    context.keep_requested(&request);
+                }
                 let NameViolations { errors, warnings } =
                     NameViolations::of(&request, &self.policy());
                 if errors.is_empty() {

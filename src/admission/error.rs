@@ -25,6 +25,8 @@ pub enum AdmissionError {
     Forbidden(Vec<ForbiddenSecret>),
     /// The patch would be longer than a response may be.
     PatchTooLong,
+    /// The audit trail did not take the record, and the operator admits nothing without one.
+    NotRecorded,
 }
 
 /// A secret that could not be bound because its backend failed.
@@ -53,7 +55,8 @@ impl AdmissionError {
             | Self::Plan(_)
             | Self::Forbidden(_)
             | Self::Unreadable(_)
-            | Self::PatchTooLong => false,
+            | Self::PatchTooLong
+            | Self::NotRecorded => false,
         }
     }
 
@@ -88,6 +91,7 @@ impl AdmissionError {
             Self::Forbidden(_) => AdmissionErrorKind::PermissionDenied,
             Self::Unreadable(_) => AdmissionErrorKind::Unreadable,
             Self::PatchTooLong => AdmissionErrorKind::Conflict,
+            Self::NotRecorded => AdmissionErrorKind::NotRecorded,
         }
     }
 }
@@ -111,6 +115,8 @@ pub enum AdmissionErrorKind {
     Unavailable,
     /// No response in time.
     Timeout,
+    /// The audit trail did not take the record.
+    NotRecorded,
     /// Not a review.
     Unreadable,
 }
@@ -139,8 +145,12 @@ pub fn sentences(error: &AdmissionError) -> Vec<String> {
         AdmissionError::Forbidden(forbidden) => bounded(forbidden, forbidden_sentence),
         AdmissionError::Unreadable(problem) => vec![format!("{problem}.")],
         AdmissionError::PatchTooLong => vec![patch_too_long()],
+        AdmissionError::NotRecorded => vec![NOT_RECORDED.to_owned()],
     }
 }
+
+const NOT_RECORDED: &str = "the audit trail of the secrets webhook cannot be written, and this installation admits \
+    nothing that asks for secrets without a record. Try again in a moment; controllers do so by themselves.";
 
 fn patch_too_long() -> String {
     format!(
@@ -176,7 +186,8 @@ pub(super) fn degraded(error: &AdmissionError) -> Vec<String> {
         | AdmissionError::Plan(_)
         | AdmissionError::Forbidden(_)
         | AdmissionError::Unreadable(_)
-        | AdmissionError::PatchTooLong => sentences(error),
+        | AdmissionError::PatchTooLong
+        | AdmissionError::NotRecorded => sentences(error),
     }
 }
 
@@ -202,6 +213,7 @@ fn backend_sentence(failure: &BindFailure) -> String {
         | AdmissionErrorKind::Unauthenticated
         | AdmissionErrorKind::Unavailable
         | AdmissionErrorKind::Timeout
+        | AdmissionErrorKind::NotRecorded
         | AdmissionErrorKind::Unreadable => {
             "Try again in a moment; controllers do so by themselves."
         }

@@ -1,7 +1,10 @@
 //! Events: the report about each admission, written once to every sink. It has names, never a value.
 //!
-//! Sinks are the log ([`log`]), the metrics ([`metrics`]) and the trace ([`span`]).
+//! Sinks are the log ([`log`]), the metrics ([`metrics`]), the trace ([`span`]) and the audit trail (`audit`), the only
+//! one that the response waits for.
 
+#[cfg(feature = "cluster")]
+pub mod audit;
 pub mod log;
 pub mod metrics;
 pub mod span;
@@ -11,11 +14,12 @@ use std::time::Duration;
 use super::caller::Caller;
 use super::error::{AdmissionError, AdmissionErrorKind, sentences};
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
+use super::requested::RequestedSecret;
 use super::review::Operation;
 use super::status::reason;
 use super::surface::Surface;
 use crate::telemetry::error_chain::{ErrorChain, excerpt};
-use injection::SkipReason;
+use injection::{OwnerView, SkipReason};
 
 /// Limits of an event's texts, in bytes. Container logs are rotated after some megabytes: events of any length would
 /// displace earlier ones.
@@ -95,6 +99,22 @@ pub struct AdmissionFields<'a> {
     pub caller: Option<Caller>,
     /// Trace of this admission, if it is recorded.
     pub trace_id: Option<&'a str>,
+    pub audit: AuditFields<'a>,
+}
+
+/// Fields of an event for the audit trail alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuditFields<'a> {
+    /// Uid of the user that made the request.
+    pub user_uid: &'a str,
+    /// Id of the user's credential.
+    pub credential_id: &'a str,
+    /// Owner reference of the object's controller. Anybody may write one.
+    pub controller: Option<&'a OwnerView<'a>>,
+    /// Value of the pod's `audit.floe.dev/event`, of an earlier pass or written by anybody.
+    pub found_event: &'a str,
+    /// Requested secrets; `None` if the review requests none.
+    pub requested: Option<&'a [RequestedSecret]>,
 }
 
 /// One admission.
@@ -238,6 +258,7 @@ fn severity(reason: DecisionReason) -> Severity {
             | AdmissionErrorKind::PermissionDenied => Severity::Info,
             AdmissionErrorKind::Unavailable
             | AdmissionErrorKind::Timeout
+            | AdmissionErrorKind::NotRecorded
             | AdmissionErrorKind::Unreadable => Severity::Warn,
             AdmissionErrorKind::Unauthenticated | AdmissionErrorKind::Protocol => Severity::Error,
         },

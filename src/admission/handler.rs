@@ -1,4 +1,6 @@
 //! Handler of reviews: decode, decide, render, record, respond.
+//!
+//! The response waits for the record of the audit trail, at most for the time that the recorder documents.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,19 +10,23 @@ use tokio::time::Instant;
 use super::caller::Caller;
 use super::deadline::budget;
 use super::error::AdmissionError;
+use super::event::audit::{is_recorded, is_use, record};
 use super::event::log::log;
 use super::event::metrics::AdmissionMetrics;
 use super::event::span::record_span;
-use super::event::{AdmissionEvent, AdmissionFields};
+use super::event::{AdmissionEvent, AdmissionFields, AuditFields, Decision};
 use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
-use super::render::{PatchTooLong, render};
+use super::policy::OnAuditFailure;
+use super::render::{PatchTooLong, render, with_event};
+use super::requested::RequestedSecrets;
 use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, AdmissionRequest, Operation, SourceView, Unreadable};
 use super::surface::Surface;
+use crate::recorder::{AuditRecorder, Recorded};
 use crate::telemetry::error_chain::excerpt;
 use crate::telemetry::span::Span;
-use injection::{CowStr, MetadataView, OwnerView, PodView, WorkloadView};
+use injection::{Annotations, CowStr, MetadataView, OwnerView, PodView, WorkloadView};
 
 /// Limits of fields that are logged and traced, in bytes. `generateName` and owner references are not validated before
 /// admission.
@@ -32,6 +38,21 @@ const MAX_LOGGED_USER: usize = 1024;
 pub struct Handler {
     pipeline: Arc<Pipeline>,
     metrics: AdmissionMetrics,
+    audit: Option<AuditSink>,
+}
+
+/// Audit trail of a handler.
+#[derive(Clone, Debug)]
+struct AuditSink {
+    recorder: AuditRecorder,
+    on_failure: OnAuditFailure,
+}
+
+/// Decided review.
+struct Decided<'d> {
+    outcome: Result<Outcome, AdmissionError>,
+    metadata: Option<&'d MetadataView<'d>>,
+    requested: &'d RequestedSecrets,
 }
 
 /// Circumstances in which a review was received.
@@ -49,7 +70,24 @@ impl Handler {
     /// Creates a handler that decides by `pipeline`.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, metrics: AdmissionMetrics) -> Self {
-        Self { pipeline, metrics }
+        Self {
+            pipeline,
+            metrics,
+            audit: None,
+        }
+    }
+
+    /// Records admissions in the audit trail.
+    #[must_use]
+    pub fn recorded_by(self, recorder: AuditRecorder, on_failure: OnAuditFailure) -> Self {
+        let audit = AuditSink {
+            recorder,
+            on_failure,
+        };
+        Self {
+            audit: Some(audit),
+            ..self
+        }
     }
 
     /// Handles one review; `span` is its span.
@@ -88,58 +126,118 @@ impl Handler {
         span: &mut Span,
     ) -> Result<ReviewResponse, Unreadable> {
         let pipeline = &self.pipeline;
-        let context = received.context(span);
+        let requested = &RequestedSecrets::default();
+        let context = received.context(span, requested);
         match surface {
             Surface::Pods | Surface::DefaultsPods => {
                 let request = review::decode::<PodView<'_>>(body)?;
-                let decided = Box::pin(pipeline.admit_pod(surface, &request, context)).await;
+                let outcome = Box::pin(pipeline.admit_pod(surface, &request, context)).await;
                 let object = request.object.as_ref();
-                let metadata = object.and_then(|pod| pod.metadata.as_ref());
-                Ok(self.respond(surface, &request, metadata, decided, received, span))
+                let decided = Decided {
+                    outcome,
+                    metadata: object.and_then(|pod| pod.metadata.as_ref()),
+                    requested,
+                };
+                Ok(Box::pin(self.respond(surface, &request, decided, received, span)).await)
             }
             Surface::Workloads | Surface::DefaultsWorkloads => {
                 let request = review::decode::<WorkloadView<'_>>(body)?;
-                let decided = Box::pin(pipeline.admit_workload(surface, &request, context)).await;
+                let outcome = Box::pin(pipeline.admit_workload(surface, &request, context)).await;
                 let object = request.object.as_ref();
-                let metadata = object.and_then(|workload| workload.metadata.as_deref());
-                Ok(self.respond(surface, &request, metadata, decided, received, span))
+                let decided = Decided {
+                    outcome,
+                    metadata: object.and_then(|workload| workload.metadata.as_deref()),
+                    requested,
+                };
+                Ok(Box::pin(self.respond(surface, &request, decided, received, span)).await)
             }
             Surface::Sources => {
                 let request = review::decode::<SourceView<'_>>(body)?;
-                let decided = Box::pin(pipeline.admit_defaults_object(&request, context)).await;
-                let metadata = request.object.as_ref().map(|object| &object.metadata);
-                Ok(self.respond(surface, &request, metadata, decided, received, span))
+                let outcome = Box::pin(pipeline.admit_defaults_object(&request, context)).await;
+                let decided = Decided {
+                    outcome,
+                    metadata: request.object.as_ref().map(|object| &object.metadata),
+                    requested,
+                };
+                Ok(Box::pin(self.respond(surface, &request, decided, received, span)).await)
             }
         }
     }
 
-    /// Renders and records the outcome of a decided review. `metadata` is that of its object.
-    fn respond<O>(
+    /// Renders and records the outcome of a decided review.
+    async fn respond<O: Sync>(
         &self,
         surface: Surface,
         request: &AdmissionRequest<'_, O>,
-        metadata: Option<&MetadataView<'_>>,
-        decided: Result<Outcome, AdmissionError>,
+        decided: Decided<'_>,
         received: Received<'_>,
         span: &mut Span,
     ) -> ReviewResponse {
-        let (outcome, patch) = rendered(decided);
-        let owner = metadata.and_then(|metadata| metadata.owner_references.as_ref()?.first());
+        let Decided {
+            outcome,
+            metadata,
+            requested,
+        } = decided;
+        let (outcome, patch) = rendered(outcome);
+        let owners = metadata.and_then(|metadata| metadata.owner_references.as_deref());
+        let owners = owners.unwrap_or_default();
         let generate_name = metadata.and_then(|metadata| metadata.generate_name.as_ref());
+        let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+        let trace_id = span.trace_id();
         let fields = AdmissionFields {
             uid: request.uid.as_str(),
             resource: request.resource.resource.as_str(),
             namespace: request.namespace(),
             name: &logged_name(request.name.as_ref()),
             generate_name: &logged_name(generate_name),
-            owner: &owner.map(logged_owner).unwrap_or_default(),
+            owner: &owners.first().map(logged_owner).unwrap_or_default(),
             user: &excerpt(request.user_info.username.as_str(), MAX_LOGGED_USER),
             dry_run: request.dry_run.unwrap_or_default(),
             caller: Some(received.caller),
-            trace_id: None,
+            trace_id: trace_id.as_deref(),
+            audit: AuditFields {
+                user_uid: request.user_info.uid.as_str(),
+                credential_id: request.user_info.extra.credential_id(),
+                controller: owners.iter().find(|owner| owner.controller == Some(true)),
+                found_event: annotations.and_then(Annotations::event).unwrap_or_default(),
+                requested: requested.get(),
+            },
         };
-        self.publish(surface, request.operation, fields, &outcome, received, span);
+        let duration = received.arrived.elapsed();
+        let event =
+            |outcome| AdmissionEvent::new(surface, request.operation, fields, outcome, duration);
+        let recorded = self.record(&event(&outcome)).await;
+        if recorded == Some(Recorded::Dropped) && self.refuses(&event(&outcome)) {
+            let outcome = Err(AdmissionError::NotRecorded);
+            self.publish(&event(&outcome), span);
+            return respond(request.uid.as_str(), &outcome, &[]);
+        }
+        let event = event(&outcome);
+        self.publish(&event, span);
+        let is_marked = is_use(&event)
+            && fields.audit.found_event.is_empty()
+            && matches!(recorded, Some(Recorded::Written | Recorded::Late));
+        let patch = if is_marked {
+            with_event(patch, &outcome, metadata, fields.uid)
+        } else {
+            patch
+        };
         respond(request.uid.as_str(), &outcome, &patch)
+    }
+
+    /// Records an admission in the audit trail, if it leaves a record.
+    async fn record(&self, event: &AdmissionEvent<'_>) -> Option<Recorded> {
+        let AuditSink { recorder, .. } = self.audit.as_ref()?;
+        if !is_recorded(event) {
+            return None;
+        }
+        Some(recorder.record(record(event, &recorder.emitter())).await)
+    }
+
+    /// Whether an admission is refused because its record was not taken.
+    fn refuses(&self, event: &AdmissionEvent<'_>) -> bool {
+        let on_failure = self.audit.as_ref().map(|audit| audit.on_failure);
+        on_failure == Some(OnAuditFailure::Refuse) && event.decision != Decision::Denied
     }
 
     fn refuse_unreadable(
@@ -151,43 +249,27 @@ impl Handler {
     ) -> Result<ReviewResponse, Unreadable> {
         let outcome = Err(AdmissionError::Unreadable(error.to_string()));
         let uid = error.uid.as_deref().unwrap_or_default();
+        let trace_id = span.trace_id();
         let fields = AdmissionFields {
             uid,
             caller: Some(received.caller),
+            trace_id: trace_id.as_deref(),
             ..AdmissionFields::default()
         };
-        self.publish(surface, Operation::Other, fields, &outcome, received, span);
+        let duration = received.arrived.elapsed();
+        let event = AdmissionEvent::new(surface, Operation::Other, fields, &outcome, duration);
+        self.publish(&event, span);
         match &error.uid {
             Some(uid) => Ok(unreadable(uid, error.to_string())),
             None => Err(error),
         }
     }
 
-    /// Publishes an event to all sinks.
-    fn publish(
-        &self,
-        surface: Surface,
-        operation: Operation,
-        fields: AdmissionFields<'_>,
-        outcome: &Result<Outcome, AdmissionError>,
-        received: Received<'_>,
-        span: &mut Span,
-    ) {
-        let trace_id = span.trace_id();
-        let fields = AdmissionFields {
-            trace_id: trace_id.as_deref(),
-            ..fields
-        };
-        let event = AdmissionEvent::new(
-            surface,
-            operation,
-            fields,
-            outcome,
-            received.arrived.elapsed(),
-        );
-        record_span(span, &event);
-        self.metrics.record(&event);
-        log(&event);
+    /// Publishes an event to the sinks that the response does not wait for.
+    fn publish(&self, event: &AdmissionEvent<'_>, span: &mut Span) {
+        record_span(span, event);
+        self.metrics.record(event);
+        log(event);
     }
 }
 
@@ -225,13 +307,17 @@ impl Received<'_> {
         }
     }
 
-    fn context<'s>(&self, span: &'s Span) -> RequestContext<'s> {
+    fn context<'s>(&self, span: &'s Span, requested: &'s RequestedSecrets) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
         RequestContext {
             arrived: self.arrived,
             deadline,
             span,
             discloses: self.caller.channel.discloses(),
+            requested: Some(requested),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

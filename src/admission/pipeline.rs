@@ -13,6 +13,7 @@ use super::authorize::{AllowAll, Authorizer, SecretUse, check_disclosure};
 use super::error::{AdmissionError, BindFailure};
 use super::near::NearNames;
 use super::policy::{Policy, SharedPolicy};
+use super::requested::RequestedSecrets;
 use super::sources::{Source, Sources};
 use super::surface::Surface;
 use crate::backend::metrics::BackendResult;
@@ -38,6 +39,8 @@ pub struct RequestContext<'s> {
     pub span: &'s Span,
     /// Whether the response may contain names that the author did not write ([`super::caller::Channel::discloses`]).
     pub discloses: bool,
+    /// Receives the secrets that the review requests, for its record.
+    pub requested: Option<&'s RequestedSecrets>,
 }
 
 impl RequestContext<'_> {
@@ -50,6 +53,21 @@ impl RequestContext<'_> {
             deadline,
             span: &OFF,
             discloses: true,
+            requested: None,
+        }
+    }
+
+    /// Keeps that unknown secrets are requested.
+    pub(super) fn keep_unknown(&self) {
+        if let Some(requested) = self.requested {
+            requested.set_unknown();
+        }
+    }
+
+    /// Keeps the secrets of a request for the record of its review.
+    pub(super) fn keep_requested(&self, request: &InjectionRequest) {
+        if let Some(requested) = self.requested {
+            requested.set(request);
         }
     }
 }

@@ -77,6 +77,7 @@ impl Pipeline {
             Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
             Decision::Inject(request) => request,
         };
+        context.keep_requested(&request);
         self.authorize(namespace, pod.service_account(), &request, context)
             .await?;
         let (bindings, failures) = self.bind(namespace, &request, context).await;

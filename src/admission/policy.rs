@@ -40,6 +40,16 @@ pub enum SecretNameMode {
     Deny,
 }
 
+/// Response to an object that asks for secrets, if the audit trail did not take its record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnAuditFailure {
+    /// Admit it. The trail reports the number of missing records.
+    #[default]
+    Ignore,
+    /// Refuse it with 503, so that no secret is used without a record.
+    Refuse,
+}
+
 /// Policy that can be replaced while admissions are decided. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct SharedPolicy(Arc<RwLock<Arc<Policy>>>);

@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
+use super::error::AdmissionError;
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
-use injection;
+use injection::{self, EVENT_ANNOTATION, MetadataView};
+use serde_json::json;
 
 /// The patch would be longer than [`injection::MAX_PATCH_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,50 @@ pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
     }
 }
 
+/// Adds the annotation [`EVENT_ANNOTATION`] to the patch of a pod, by which the pod is found in the audit trail.
+#[must_use]
+pub fn with_event(
+    mut patch: Vec<u8>,
+    outcome: &Result<Outcome, AdmissionError>,
+    metadata: Option<&MetadataView<'_>>,
+    uid: &str,
+) -> Vec<u8> {
+    // The plan creates the parents of its own record.
+    let has_record = matches!(
+        outcome,
+        Ok(Outcome::Injected(PodMutation { plan, .. })) if plan.record.is_some()
+    );
+    let add = |at: &str, value: serde_json::Value| json!({"op": "add", "path": at, "value": value});
+    let mut operations = Vec::new();
+    if has_record || metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
+        let pointer = format!(
+            "/metadata/annotations/{}",
+            EVENT_ANNOTATION.replace('/', "~1")
+        );
+        operations.push(add(&pointer, uid.into()));
+    } else {
+        if metadata.is_none() {
+            operations.push(add("/metadata", json!({})));
+        }
+        operations.push(add("/metadata/annotations", json!({EVENT_ANNOTATION: uid})));
+    }
+    let is_empty = patch.is_empty();
+    if is_empty {
+        patch.push(b'[');
+    } else {
+        // The closing bracket.
+        patch.pop();
+    }
+    for (at, operation) in operations.iter().enumerate() {
+        if at > 0 || !is_empty {
+            patch.push(b',');
+        }
+        patch.extend_from_slice(operation.to_string().as_bytes());
+    }
+    patch.push(b']');
+    patch
+}
+
 /// Writer with a limit of bytes.
 struct Bounded {
     bytes: Vec<u8>,
@@ -52,5 +98,50 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use injection::SkipReason;
+    use rstest::rstest;
+
+    /// Patch of a pod that has its entries already.
+    fn patch_of(metadata: Option<&str>) -> serde_json::Value {
+        let metadata: Option<MetadataView<'_>> =
+            metadata.map(|json| serde_json::from_str(json).unwrap());
+        let outcome = Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
+        let patch = with_event(Vec::new(), &outcome, metadata.as_ref(), "u-\"1");
+        serde_json::from_slice(&patch).unwrap()
+    }
+
+    #[rstest]
+    #[case::annotations(Some(r#"{"annotations":{"a":"b"}}"#), json!([
+        {"op": "add", "path": "/metadata/annotations/audit.floe.dev~1event", "value": "u-\"1"}
+    ]))]
+    #[case::no_annotations(Some("{}"), json!([
+        {"op": "add", "path": "/metadata/annotations", "value": {"audit.floe.dev/event": "u-\"1"}}
+    ]))]
+    #[case::no_metadata(None, json!([
+        {"op": "add", "path": "/metadata", "value": {}},
+        {"op": "add", "path": "/metadata/annotations", "value": {"audit.floe.dev/event": "u-\"1"}}
+    ]))]
+    fn event_is_added_with_its_parents(
+        #[case] metadata: Option<&str>,
+        #[case] expected: serde_json::Value,
+    ) {
+        assert_eq!(patch_of(metadata), expected);
+    }
+
+    #[test]
+    fn event_is_added_behind_other_operations() {
+        let metadata: MetadataView<'_> = serde_json::from_str(r#"{"annotations":{}}"#).unwrap();
+        let outcome = Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
+        let patch = br#"[{"op":"add","path":"/a","value":1}]"#.to_vec();
+        let patch = with_event(patch, &outcome, Some(&metadata), "u-1");
+        let patch: serde_json::Value = serde_json::from_slice(&patch).unwrap();
+        assert_eq!(patch[0]["path"], "/a");
+        assert_eq!(patch[1]["value"], "u-1");
     }
 }

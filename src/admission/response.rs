@@ -77,8 +77,8 @@ pub fn respond(
         uid: uid.to_owned(),
         allowed: outcome.is_ok(),
         status: None,
-        patch: None,
-        patch_type: None,
+        patch: (!patch.is_empty()).then(|| STANDARD.encode(patch)),
+        patch_type: (!patch.is_empty()).then_some("JSONPatch"),
         audit_annotations: BTreeMap::from([("event-id", uid.to_owned())]),
         warnings: Vec::new(),
     };
@@ -94,14 +94,14 @@ pub fn respond(
             secrets,
             notes,
         })) => {
-            admit(&mut response, patch, secrets, &plan.warnings, notes);
+            admit(&mut response, secrets, &plan.warnings, notes);
         }
         Ok(Outcome::Mutated(WorkloadMutation {
             plan,
             secrets,
             notes,
         })) => {
-            admit(&mut response, patch, secrets, &plan.warnings, notes);
+            admit(&mut response, secrets, &plan.warnings, notes);
         }
         Ok(Outcome::Degraded(error)) => {
             response
@@ -129,17 +129,7 @@ pub fn respond(
     }
 }
 
-fn admit(
-    response: &mut Response,
-    patch: &[u8],
-    secrets: &[SecretId],
-    plan: &[Warning],
-    notes: &[String],
-) {
-    if !patch.is_empty() {
-        response.patch = Some(STANDARD.encode(patch));
-        response.patch_type = Some("JSONPatch");
-    }
+fn admit(response: &mut Response, secrets: &[SecretId], plan: &[Warning], notes: &[String]) {
     let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     response
         .audit_annotations

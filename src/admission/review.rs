@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-pub use request::{AdmissionRequest, Operation, Resource, SourceView, UserInfo};
+pub use request::{AdmissionRequest, Operation, Resource, SourceView, UserExtra, UserInfo};
 pub use size::decoded_bytes;
 
 use injection::{CowStr, WrongType};
@@ -149,7 +149,7 @@ mod tests {
     fn review_is_decoded_with_all_fields_that_are_used() {
         let json = format!(
             r#"{HEAD},"resource":{{"group":"","version":"v1","resource":"pods"}},"namespace":"jobs","operation":"CREATE",
-            "userInfo":{{"username":"alice","groups":["a"]}},"dryRun":true,"object":{{"metadata":{{"generateName":"p-"}}}},"oldObject":null}}}}"#
+            "userInfo":{{"username":"alice","uid":"u-2","groups":["a"],"extra":{{"authentication.kubernetes.io/credential-id":["JTI=6f1c"],"more":["x"]}}}},"dryRun":true,"object":{{"metadata":{{"generateName":"p-"}}}},"oldObject":null}}}}"#
         );
         let request = decode::<PodView<'_>>(json.as_bytes()).unwrap();
         assert_eq!(request.uid.as_str(), "u-1");
@@ -157,6 +157,8 @@ mod tests {
         assert_eq!(request.operation, Operation::Create);
         assert!(request.is_resource("", "pods"));
         assert_eq!(request.user_info.username.as_str(), "alice");
+        assert_eq!(request.user_info.uid.as_str(), "u-2");
+        assert_eq!(request.user_info.extra.credential_id(), "JTI=6f1c");
         assert_eq!(request.dry_run, Some(true));
         assert!(request.old_object.is_none());
         let object = request.object.unwrap();

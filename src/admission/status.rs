@@ -52,6 +52,7 @@ pub fn reason(kind: AdmissionErrorKind) -> &'static str {
         AdmissionErrorKind::Protocol => "protocol",
         AdmissionErrorKind::Unavailable => "unavailable",
         AdmissionErrorKind::Timeout => "timeout",
+        AdmissionErrorKind::NotRecorded => "not_recorded",
         AdmissionErrorKind::Unreadable => "unreadable",
     }
 }
@@ -67,7 +68,8 @@ pub(super) fn status(error: &AdmissionError) -> AdmissionStatus {
         // A timeout is not 504: Argo Workflows does not retry that, but retries 503 as Airflow and Dagster do.
         AdmissionErrorKind::Unauthenticated
         | AdmissionErrorKind::Unavailable
-        | AdmissionErrorKind::Timeout => (503, "ServiceUnavailable"),
+        | AdmissionErrorKind::Timeout
+        | AdmissionErrorKind::NotRecorded => (503, "ServiceUnavailable"),
         AdmissionErrorKind::Protocol => (500, "InternalError"),
         AdmissionErrorKind::Unreadable => (400, "BadRequest"),
     };
@@ -130,6 +132,7 @@ fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<StatusCause> {
         }
         AdmissionError::Backend(_)
         | AdmissionError::Forbidden(_)
+        | AdmissionError::NotRecorded
         | AdmissionError::Unreadable(_) => Vec::new(),
     }
 }

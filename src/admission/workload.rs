@@ -120,6 +120,11 @@ impl Pipeline {
         let parsed = self
             .request(surface, namespace, Some(annotations), pod, context)
             .await;
+        // Other updates leave the annotations alone, so that their authors request nothing.
+        let is_recorded = update.scope() == ChangeScope::Annotations;
+        if is_recorded && parsed.is_err() {
+            context.keep_unknown();
+        }
         let mut decision = match (parsed, update.check_inherited()) {
             (parsed, Ok(())) => parsed?.0,
             (Err(AdmissionError::Annotations(mut mistakes)), Err(mistake)) => {
@@ -130,6 +135,9 @@ impl Pipeline {
             (Err(error), Err(_)) => return Err(error),
         };
         if let Decision::Inject(request) = &mut decision {
+            if is_recorded {
+                context.keep_requested(request);
+            }
             self.authorize(namespace, pod.service_account(), request, context)
                 .await?;
             // Only the author of the workload can have it refused, and only by annotations that are written now.
@@ -252,7 +260,9 @@ fn is_fixed_by_author(error: &AdmissionError) -> bool {
         AdmissionError::Plan(_) | AdmissionError::Forbidden(_) | AdmissionError::PatchTooLong => {
             true
         }
-        AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => false,
+        AdmissionError::Backend(_)
+        | AdmissionError::Unreadable(_)
+        | AdmissionError::NotRecorded => false,
     }
 }
 

@@ -18,7 +18,8 @@ pub(super) fn report_refusal(
         | AdmissionError::Backend(_)
         | AdmissionError::Forbidden(_)
         | AdmissionError::Unreadable(_)
-        | AdmissionError::PatchTooLong => Vec::new(),
+        | AdmissionError::PatchTooLong
+        | AdmissionError::NotRecorded => Vec::new(),
     };
     // Sentences have the order of the errors. If there are too many, the last sentence is the number of the others.
     let sentences = sentences(error);

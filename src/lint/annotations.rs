@@ -60,7 +60,8 @@ pub(super) fn of_error(error: &AdmissionError, manifests: &ManifestStore) -> Pod
         AdmissionError::Backend(_)
         | AdmissionError::Forbidden(_)
         | AdmissionError::Unreadable(_)
-        | AdmissionError::PatchTooLong => {
+        | AdmissionError::PatchTooLong
+        | AdmissionError::NotRecorded => {
             let sentences = sentences(error).into_iter();
             found.problems = sentences
                 .map(|sentence| problem(Rule::Annotation, None, sentence))

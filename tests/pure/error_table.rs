@@ -39,7 +39,7 @@ macro_rules! all {
 }
 
 fn kinds() -> Vec<AdmissionErrorKind> {
-    all!(AdmissionErrorKind: Invalid, Conflict, NotFound, PermissionDenied, Unauthenticated, Protocol, Unavailable, Timeout, Unreadable)
+    all!(AdmissionErrorKind: Invalid, Conflict, NotFound, PermissionDenied, Unauthenticated, Protocol, Unavailable, Timeout, NotRecorded, Unreadable)
         .to_vec()
 }
 
@@ -85,6 +85,8 @@ struct Row {
     surface: Surface,
     policy: Policy,
     fault: Option<Fault>,
+    /// The audit trail takes no records, and nothing is admitted without one.
+    unrecorded: bool,
     body: String,
     expected: Verdict,
 }
@@ -97,6 +99,7 @@ impl Row {
             surface: Surface::Pods,
             policy: Policy::default(),
             fault: None,
+            unrecorded: false,
             body,
             expected,
         }
@@ -104,6 +107,11 @@ impl Row {
 
     fn fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
+        self
+    }
+
+    fn unrecorded(mut self) -> Self {
+        self.unrecorded = true;
         self
     }
 
@@ -137,10 +145,14 @@ impl Row {
             surface,
             policy,
             fault,
+            unrecorded,
             body,
             expected,
         } = self;
-        let fixture = HandlerFixture::new(policy);
+        let mut fixture = HandlerFixture::new(policy);
+        if unrecorded {
+            fixture.refuse_unrecorded().await;
+        }
         fixture
             .backend
             .put("jobs", "db", &[("value", "v"), ("user", "u")]);
@@ -322,6 +334,8 @@ async fn rows() -> Vec<Row> {
             denied(AdmissionErrorKind::Invalid, 422, "Invalid", &["FieldValueInvalid"], "INFO")
         })
         .on(Surface::DefaultsPods),
+        Row::new("no record", &asking(), denied(AdmissionErrorKind::NotRecorded, 503, "ServiceUnavailable", &[], "WARN"))
+            .unrecorded(),
         Row::new("not a review, with a uid", &asking(), denied(AdmissionErrorKind::Unreadable, 400, "BadRequest", &[], "WARN"))
             .request("/apiVersion", json!("admission.k8s.io/v1beta1")),
     ]);

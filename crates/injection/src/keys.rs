@@ -21,6 +21,9 @@ pub(crate) const RECORD_KEY: &str = "injected";
 /// Annotation by which the kubelet marks the API object of a static pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
+/// Annotation of a pod with the uid of its admission, by which it is found in the audit trail.
+pub const EVENT_ANNOTATION: &str = "audit.floe.dev/event";
+
 /// Domain of Reloader's annotations; its subdomains are used as well.
 pub(crate) const RELOADER_DOMAIN: &str = "reloader.stakater.com";
 

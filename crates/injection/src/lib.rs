@@ -42,7 +42,7 @@ pub use contract::selector::{Pattern, PatternError};
 pub use contract::sidecar::{Sidecar, SidecarError, Sidecars};
 pub use contract::suggestions::Suggestions;
 pub use contract::warning::{NoRestart, RemovedFrom, Warning};
-pub use keys::{ENABLED_LABEL, INHERITED, INJECTED, MIRROR_ANNOTATION, PREFIX};
+pub use keys::{ENABLED_LABEL, EVENT_ANNOTATION, INHERITED, INJECTED, MIRROR_ANNOTATION, PREFIX};
 pub use limits::{
     MAX_ITEMS, MAX_LISTED, MAX_PATCH_BYTES, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES,
 };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use floe_secrets_webhook::admission::authorize::Authorizer;
@@ -9,15 +10,19 @@ use floe_secrets_webhook::admission::caller::Caller;
 use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::pipeline::Pipeline;
-use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::policy::{OnAuditFailure, Policy};
 use floe_secrets_webhook::admission::review::Unreadable;
 use floe_secrets_webhook::admission::sources::{Source, Sources};
 use floe_secrets_webhook::admission::surface::Surface;
+use floe_secrets_webhook::audit::record::Service;
+use floe_secrets_webhook::audit::text::Text;
 use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::memory::MemoryBackend;
 use floe_secrets_webhook::backend::metrics::BackendMetrics;
 use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
+use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
+use floe_secrets_webhook::recorder::{AuditRecorder, RecorderSettings, chain_of_process};
 use floe_secrets_webhook::telemetry::logs::{LogFormat, subscriber};
 use floe_secrets_webhook::telemetry::metrics::registry;
 use floe_secrets_webhook::telemetry::span::Span;
@@ -94,6 +99,23 @@ impl HandlerFixture {
             log,
             _logging: logging,
         }
+    }
+
+    /// Refuses what leaves a record, because the audit trail takes none.
+    ///
+    /// # Panics
+    /// The recorder cannot be started.
+    pub async fn refuse_unrecorded(&mut self) {
+        let settings = RecorderSettings {
+            cluster: Text::default(),
+            service: Service::default(),
+            chain: chain_of_process(None, Clock::system().now()),
+        };
+        let recorder = AuditRecorder::start(settings, io::sink(), Clock::system(), &mut registry());
+        let recorder = recorder.expect("threads can be started");
+        recorder.stop(Duration::from_mins(1)).await;
+        let handler = self.handler.clone();
+        self.handler = handler.recorded_by(recorder, OnAuditFailure::Refuse);
     }
 
     /// Bytes of the response to a review; `None` if the bytes are not a review and have no uid.

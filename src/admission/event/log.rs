@@ -15,6 +15,7 @@ pub fn log(event: &AdmissionEvent<'_>) {
         dry_run,
         caller,
         trace_id,
+        audit: _,
     } = event.fields;
     let (secrets, error, cause, peer) =
         (event.secrets(), event.error(), event.cause(), event.peer());

@@ -19,6 +19,7 @@ pub fn record_span(span: &mut Span, event: &AdmissionEvent<'_>) {
         dry_run,
         caller,
         trace_id: _,
+        audit: _,
     } = event.fields;
     let texts = [
         ("uid", uid),

@@ -98,6 +98,27 @@ pub struct UserInfo<'a> {
     /// `system:serviceaccount:<namespace>:<name>` for service accounts.
     #[serde(borrow, default)]
     pub username: CowStr<'a>,
+    #[serde(borrow, default)]
+    pub uid: CowStr<'a>,
+    #[serde(borrow, default)]
+    pub extra: UserExtra<'a>,
+}
+
+/// `extra` of a user, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct UserExtra<'a> {
+    /// Id of the credential that was used: of a token, or since Kubernetes 1.32 of a certificate.
+    #[serde(borrow, default, rename = "authentication.kubernetes.io/credential-id")]
+    pub credential_id: Option<Vec<CowStr<'a>>>,
+}
+
+impl UserExtra<'_> {
+    /// Id of the credential; empty if the API server does not know one.
+    #[must_use]
+    pub fn credential_id(&self) -> &str {
+        let ids = self.credential_id.as_deref().unwrap_or_default();
+        ids.first().map_or("", CowStr::as_str)
+    }
 }
 
 impl<O> AdmissionRequest<'_, O> {

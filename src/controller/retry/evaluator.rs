@@ -101,6 +101,7 @@ impl Evaluator {
         clear_variables(&mut pod);
         let arrived = Instant::now();
         let context = RequestContext {
+            requested: None,
             arrived,
             deadline: arrived + EVALUATION_TIMEOUT,
             span,

@@ -59,7 +59,8 @@ impl From<Result<Outcome, AdmissionError>> for Outlook {
                 AdmissionError::Annotations(_)
                 | AdmissionError::Forbidden(_)
                 | AdmissionError::Unreadable(_)
-                | AdmissionError::PatchTooLong,
+                | AdmissionError::PatchTooLong
+                | AdmissionError::NotRecorded,
             ) => Outlook::NotInjectable,
             Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Outlook::Unknown,
         }

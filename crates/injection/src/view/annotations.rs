@@ -7,17 +7,20 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::keys::{INFISICAL, MIRROR_ANNOTATION, PREFIX, RECORD_KEY, RELOADER_DOMAIN};
+use crate::keys::{
+    EVENT_ANNOTATION, INFISICAL, MIRROR_ANNOTATION, PREFIX, RECORD_KEY, RELOADER_DOMAIN,
+};
 use crate::view::cow_str::CowStr;
 
-/// Annotations with the contract's prefix, in the order of their names, reload annotations, and whether the pod is a
-/// mirror pod. Other annotations are not kept.
+/// Annotations with the contract's prefix, in the order of their names, reload annotations, whether the pod is a
+/// mirror pod, and the event of its admission. Other annotations are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations<'a> {
     ours: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     reload: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// Whether the kubelet created this object for a static pod.
     pub mirror: bool,
+    event: Option<Cow<'a, str>>,
 }
 
 /// Whether an annotation is read by Reloader or by the Infisical operator.
@@ -71,6 +74,8 @@ impl<'a> Annotations<'a> {
             self.reload.insert(key, value);
         } else if key == MIRROR_ANNOTATION {
             self.mirror = true;
+        } else if key == EVENT_ANNOTATION {
+            self.event = Some(value()?);
         }
         Ok(())
     }
@@ -121,6 +126,12 @@ impl<'a> Annotations<'a> {
             .map(AsRef::as_ref)
     }
 
+    /// Value of [`EVENT_ANNOTATION`]. Anybody may write it.
+    #[must_use]
+    pub fn event(&self) -> Option<&str> {
+        self.event.as_deref()
+    }
+
     /// Whether there is no annotation of the contract.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -136,6 +147,7 @@ impl<'a> Annotations<'a> {
             ours: all(self.ours),
             reload: all(self.reload),
             mirror: self.mirror,
+            event: self.event.map(own),
         }
     }
 }

@@ -43,6 +43,12 @@ pub struct OwnerView<'a> {
     /// Name of the owner, in the namespace of the object.
     #[serde(borrow, default)]
     pub name: CowStr<'a>,
+    /// Uid of the owner.
+    #[serde(borrow, default)]
+    pub uid: CowStr<'a>,
+    /// Whether the owner is the controller of the object.
+    #[serde(default)]
+    pub controller: Option<bool>,
 }
 
 /// Values of the webhook's own labels, and the names of all labels: these identify the tool that created a pod.

@@ -1,0 +1,64 @@
+//! Secrets that the object of a review requests, for its record in the audit trail.
+
+use std::sync::OnceLock;
+
+use injection::{AnnotationOwner, InjectionRequest, SecretId};
+
+/// A requested secret, and the object whose annotation requests it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestedSecret {
+    pub secret: SecretId,
+    pub origin: SecretOrigin,
+}
+
+/// Object whose annotation requests a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretOrigin {
+    Object,
+    /// The pod template, which inherited the annotation of its workload.
+    Workload,
+    ServiceAccount,
+    Namespace,
+}
+
+/// Secrets of one review. Set by the pipeline as soon as the annotations are parsed, so that they are known whatever the
+/// decision is; not set if the review requests nothing new.
+#[derive(Debug, Default)]
+pub struct RequestedSecrets(OnceLock<Vec<RequestedSecret>>);
+
+impl RequestedSecrets {
+    /// Sets the secrets of a request.
+    pub(super) fn set(&self, request: &InjectionRequest) {
+        let requested = request.key_queries().into_keys().map(|secret| {
+            let owner = request.site_of(secret).map(|site| &site.origin);
+            RequestedSecret {
+                secret: secret.clone(),
+                origin: owner.map_or(SecretOrigin::Object, SecretOrigin::of),
+            }
+        });
+        // A review is parsed once.
+        let _ = self.0.set(requested.collect());
+    }
+
+    /// Sets that secrets are requested which are not known, because defaults could not be read.
+    pub(super) fn set_unknown(&self) {
+        let _ = self.0.set(Vec::new());
+    }
+
+    /// `None` if the review requests nothing.
+    #[must_use]
+    pub fn get(&self) -> Option<&[RequestedSecret]> {
+        self.0.get().map(Vec::as_slice)
+    }
+}
+
+impl SecretOrigin {
+    fn of(owner: &AnnotationOwner) -> Self {
+        match owner {
+            AnnotationOwner::Object => Self::Object,
+            AnnotationOwner::Workload => Self::Workload,
+            AnnotationOwner::ServiceAccount(_) => Self::ServiceAccount,
+            AnnotationOwner::Namespace(_) => Self::Namespace,
+        }
+    }
+}

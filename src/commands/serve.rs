@@ -5,6 +5,7 @@ mod args;
 mod certificate_monitor;
 mod certificate_sources;
 mod listeners;
+mod recorder;
 pub mod routes;
 mod tls_secret;
 
@@ -27,9 +28,10 @@ use super::traces;
 use crate::admission::policy::SharedPolicy;
 use crate::clock::Clock;
 use crate::kubernetes::connect;
+use crate::recorder::AuditRecorder;
 use crate::server::limits::{BodyLimits, BodySettings};
 use crate::server::listener::Listener;
-use crate::server::metrics::{Port, ServerMetrics};
+use crate::server::metrics::ServerMetrics;
 use crate::server::open_files;
 use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
@@ -58,6 +60,9 @@ const MAX_DEFAULT_WORKERS: usize = 4;
 
 /// Time limit of exporting the last traces.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time limit of writing the last records of the audit trail.
+const RECORDER_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[must_use]
 pub(super) fn run(args: ServeArgs, reload: ConfigReload, clock: Clock) -> ExitCode {
@@ -124,6 +129,7 @@ struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
     policy: SharedPolicy,
+    recorder: Option<AuditRecorder>,
     /// Tasks that run until the end of the drain, which may outlast a certificate.
     background: JoinSet<()>,
     flush: Flush,
@@ -142,6 +148,7 @@ impl WebhookProgram {
             kubernetes,
             proxy,
             policy,
+            recorder: mut recorder_args,
             listener,
             telemetry,
         } = args;
@@ -153,6 +160,9 @@ impl WebhookProgram {
         let settings = kubernetes.settings(proxy.proxy_from_environment);
         let client = connect(&settings).await?;
         let own_namespace = policy.own_namespace.clone();
+        recorder_args
+            .pod_name
+            .clone_from(&telemetry.traces.pod_name);
         let starting = traces::start(
             telemetry.traces,
             SERVICE,
@@ -165,19 +175,11 @@ impl WebhookProgram {
         let sources = CertificateSources::connect(&listener, &settings, &own_namespace).await?;
         let (store, files) =
             certificate_sources::load(&listener, clock.clone(), &metrics, &sources).await?;
-        let admission = listeners::bind(&listener, Port::Admission, &metrics)
-            .await?
-            .with_tls(Arc::clone(&store));
-        let ops = listeners::bind(&listener, Port::Ops, &metrics).await?;
-        tracing::info!(
-            admission = %admission.local_addr()?,
-            ops = %ops.local_addr()?,
-            version = env!("CARGO_PKG_VERSION"),
-            "serving"
-        );
-
+        let (admission, ops) = listeners::bind_both(&listener, &store, &metrics).await?;
         let trusted = policy.trusted_callers;
         let (handler, policy) = admission::handler(client, policy, &mut registry);
+        let (handler, recorder) =
+            recorder::attach(handler, &recorder_args, clock.clone(), log, &mut registry)?;
         let limits = BodyLimits::new(BodySettings::default(), metrics);
         let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
         let background =
@@ -187,6 +189,7 @@ impl WebhookProgram {
             admission: (admission, admission_routes),
             ops: (ops, ops::router(Arc::new(registry), checks)),
             policy,
+            recorder,
             background,
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
@@ -199,6 +202,7 @@ impl WebhookProgram {
             admission: (admission, routes),
             ops: (ops, ops_routes),
             policy: _,
+            recorder,
             mut background,
             flush,
             drain,
@@ -211,6 +215,10 @@ impl WebhookProgram {
             };
             let (_drained, deadline) =
                 futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
+            // No admission follows, so that the chain ends here.
+            if let Some(recorder) = recorder {
+                recorder.stop(RECORDER_TIMEOUT).await;
+            }
             // The export of the last traces gets the time that is left of the drain.
             tokio::select! {
                 () = flush.flush(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}

@@ -2,8 +2,8 @@
 
 use super::setting::{Section, Setting};
 use super::types::{
-    Address, Boolean, Duration, FilePath, LogFormatName, NamePolicy, Ratio, Text, TextList,
-    UnavailablePolicy, WorkerThreads,
+    Address, AuditFailurePolicy, AuditOutputName, Boolean, Duration, FilePath, LogFormatName,
+    NamePolicy, Ratio, Text, TextList, UnavailablePolicy, WorkerThreads,
 };
 
 /// Group of the settings that name the source of the serving certificate.
@@ -70,6 +70,7 @@ pub(crate) static SECTIONS: &[Section] = &[
         settings: &[
             Setting::new::<Text>("ownNamespace", "own_namespace"),
             Setting::new::<Text>("podName", "pod_name"),
+            Setting::new::<Text>("podUid", "pod_uid"),
             Setting::new::<Text>("webhookNamespace", "webhook_namespace"),
             Setting::new::<Text>("webhookConfiguration", "webhook_configuration"),
         ],
@@ -84,6 +85,15 @@ pub(crate) static SECTIONS: &[Section] = &[
             Setting::new::<Duration>("shutdownDelay", "shutdown_delay"),
             Setting::new::<Duration>("drainTimeout", "drain_timeout"),
             Setting::new::<WorkerThreads>("workerThreads", "worker_threads"),
+        ],
+    },
+    Section {
+        name: "audit",
+        summary: "Audit trail of the webhook.",
+        settings: &[
+            Setting::new::<AuditOutputName>("output", "audit"),
+            Setting::new::<Text>("clusterName", "audit_cluster_name"),
+            Setting::new::<AuditFailurePolicy>("onFailure", "audit_on_failure"),
         ],
     },
     Section {

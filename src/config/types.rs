@@ -84,6 +84,8 @@ types! {
     LogFormatName, "json or pretty", {"type": "string", "enum": ["json", "pretty"]}, text;
     UnavailablePolicy, "deny or admit", {"type": "string", "enum": ["deny", "admit"]}, text;
     NamePolicy, "warn or deny", {"type": "string", "enum": ["warn", "deny"]}, text;
+    AuditOutputName, "off or stdout", {"type": "string", "enum": ["off", "stdout"]}, text;
+    AuditFailurePolicy, "ignore or refuse", {"type": "string", "enum": ["ignore", "refuse"]}, text;
     /// List of names or patterns.
     TextList, "a list, as in [one, two]", {
         "type": "array",

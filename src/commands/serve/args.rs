@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use crate::admission::policy::{OnUnavailable, SecretNameMode};
+use crate::admission::policy::{OnAuditFailure, OnUnavailable, SecretNameMode};
 use crate::cli::values::{at_least_a_second, duration};
 use crate::cli::{KubernetesArgs, PodProxyArgs, SecretNameArgs, SidecarArgs, TelemetryArgs};
 
@@ -17,6 +17,8 @@ pub struct ServeArgs {
     pub proxy: PodProxyArgs,
     #[command(flatten)]
     pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub recorder: RecorderArgs,
     #[command(flatten)]
     pub listener: ListenerArgs,
     #[command(flatten)]
@@ -92,6 +94,38 @@ pub struct PolicyArgs {
         default_missing_value = "true"
     )]
     pub trusted_callers: bool,
+}
+
+/// Audit trail.
+#[derive(Clone, Debug, Args)]
+pub struct RecorderArgs {
+    /// Output of the audit trail: `stdout` writes records between the lines of the log.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT", value_enum, default_value = "stdout")]
+    pub audit: AuditOutput,
+    /// Name of the cluster in each record of the audit trail.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT_CLUSTER_NAME", value_name = "NAME")]
+    pub audit_cluster_name: Option<String>,
+    /// Response to an object that asks for secrets, if its record cannot be written.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_AUDIT_ON_FAILURE",
+        value_enum,
+        default_value = "ignore"
+    )]
+    pub audit_on_failure: OnAuditFailure,
+    /// Uid of the pod that this program runs in; begins the id of its chain of records.
+    #[arg(long, env = "FLOE_SECRETS_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+    /// Name of the pod, which is an argument of the traces.
+    #[arg(skip)]
+    pub pod_name: Option<String>,
+}
+
+/// Output of the audit trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditOutput {
+    Off,
+    Stdout,
 }
 
 /// Listeners and their certificate.

@@ -12,7 +12,26 @@ use crate::server::metrics::{Port, ServerMetrics};
 use crate::server::ops::Checks;
 use crate::server::shutdown::Shutdown;
 
-pub(super) async fn bind(
+/// Binds the admission port, with TLS, and the ops port.
+pub(super) async fn bind_both(
+    args: &ListenerArgs,
+    store: &Arc<CertStore>,
+    metrics: &ServerMetrics,
+) -> anyhow::Result<(Listener, Listener)> {
+    let admission = bind(args, Port::Admission, metrics)
+        .await?
+        .with_tls(Arc::clone(store));
+    let ops = bind(args, Port::Ops, metrics).await?;
+    tracing::info!(
+        admission = %admission.local_addr()?,
+        ops = %ops.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    Ok((admission, ops))
+}
+
+async fn bind(
     args: &ListenerArgs,
     port: Port,
     metrics: &ServerMetrics,

@@ -1,7 +1,7 @@
 //! Recorder of the audit trail: the one place of a process that numbers records and writes them.
 //!
 //! Admissions hand their records to one thread by a bounded queue, and wait at most [`MAX_WAIT`]. The thread takes
-//! whatever waits, leaves out refusals that repeat ([`refusals`]), links the records to its chain, and hands the lines
+//! whatever waits, leaves out refusals that repeat (`refusals`), links the records to its chain, and hands the lines
 //! to a second thread for standard output, behind a bounded buffer. So a reader that stops blocks neither the chain nor
 //! an admission. Records for which there is no room get no number: they are counted, and a `system.gap` record reports
 //! them as soon as there is room again.
@@ -188,9 +188,17 @@ impl Shared {
     }
 
     fn count_lost(&self, time: Timestamp) {
-        self.metrics.dropped.inc();
+        self.count_all_lost(Interval {
+            count: 1,
+            from: time,
+            to: time,
+        });
+    }
+
+    fn count_all_lost(&self, records: Interval) {
+        self.metrics.dropped.inc_by(records.count);
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        *lost = Some(extended(*lost, time));
+        *lost = Some(merged(*lost, records));
     }
 
     fn take_lost(&self) -> Option<Interval> {
@@ -204,17 +212,13 @@ impl Shared {
     }
 }
 
-/// Interval with one more record. Times of a clock that was set back count as well.
-fn extended(interval: Option<Interval>, time: Timestamp) -> Interval {
-    let before = interval.unwrap_or(Interval {
-        count: 0,
-        from: time,
-        to: time,
-    });
+/// Interval with more records. Times of a clock that was set back count as well.
+fn merged(interval: Option<Interval>, more: Interval) -> Interval {
+    let Some(before) = interval else { return more };
     Interval {
-        count: before.count.saturating_add(1),
-        from: before.from.min(time),
-        to: before.to.max(time),
+        count: before.count.saturating_add(more.count),
+        from: before.from.min(more.from),
+        to: before.to.max(more.to),
     }
 }
 

@@ -197,7 +197,7 @@ impl Handler {
             trace_id: trace_id.as_deref(),
             audit: AuditFields {
                 user_uid: request.user_info.uid.as_str(),
-                credential_id: request.user_info.extra.credential_id(),
+                credential_id: request.user_info.credential_id(),
                 controller: owners.iter().find(|owner| owner.controller == Some(true)),
                 found_event: annotations.and_then(Annotations::event).unwrap_or_default(),
                 requested: requested.get(),

@@ -158,7 +158,7 @@ mod tests {
         assert!(request.is_resource("", "pods"));
         assert_eq!(request.user_info.username.as_str(), "alice");
         assert_eq!(request.user_info.uid.as_str(), "u-2");
-        assert_eq!(request.user_info.extra.credential_id(), "JTI=6f1c");
+        assert_eq!(request.user_info.credential_id(), "JTI=6f1c");
         assert_eq!(request.dry_run, Some(true));
         assert!(request.old_object.is_none());
         let object = request.object.unwrap();

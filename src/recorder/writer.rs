@@ -10,7 +10,7 @@ use super::{Message, QUEUE_CAPACITY, QueuedRecord, Recorded, Shared};
 use crate::audit::MAX_LINE;
 use crate::audit::chain::Chain;
 use crate::audit::parts::parts;
-use crate::audit::record::Record;
+use crate::audit::record::{Interval, Record};
 use crate::telemetry::line_writer::LineWriter;
 use tokio::sync::oneshot;
 
@@ -157,10 +157,14 @@ impl Writer {
 
     /// Numbers a record, if there is room for all of its parts.
     fn append(&mut self, record: Record) -> bool {
-        let time = record.time;
+        let accounted = record.repeat.unwrap_or(Interval {
+            count: 1,
+            from: record.time,
+            to: record.time,
+        });
         let records = parts(record);
         if !self.has_room(records.len()) {
-            self.shared.count_lost(time);
+            self.shared.count_all_lost(accounted);
             return false;
         }
         for record in records {

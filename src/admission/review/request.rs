@@ -101,7 +101,17 @@ pub struct UserInfo<'a> {
     #[serde(borrow, default)]
     pub uid: CowStr<'a>,
     #[serde(borrow, default)]
-    pub extra: UserExtra<'a>,
+    pub extra: Option<UserExtra<'a>>,
+}
+
+impl UserInfo<'_> {
+    /// Id of the credential; empty if the API server does not know one.
+    #[must_use]
+    pub fn credential_id(&self) -> &str {
+        let extra = self.extra.as_ref();
+        let ids = extra.and_then(|extra| extra.credential_id.as_deref());
+        ids.unwrap_or_default().first().map_or("", CowStr::as_str)
+    }
 }
 
 /// `extra` of a user, as far as it is read.
@@ -110,15 +120,6 @@ pub struct UserExtra<'a> {
     /// Id of the credential that was used: of a token, or since Kubernetes 1.32 of a certificate.
     #[serde(borrow, default, rename = "authentication.kubernetes.io/credential-id")]
     pub credential_id: Option<Vec<CowStr<'a>>>,
-}
-
-impl UserExtra<'_> {
-    /// Id of the credential; empty if the API server does not know one.
-    #[must_use]
-    pub fn credential_id(&self) -> &str {
-        let ids = self.credential_id.as_deref().unwrap_or_default();
-        ids.first().map_or("", CowStr::as_str)
-    }
 }
 
 impl<O> AdmissionRequest<'_, O> {

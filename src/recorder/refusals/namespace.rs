@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::super::extended;
+use super::super::merged;
 use super::{MAX_REFUSED_RECORDS, REPEAT_INTERVAL};
 use crate::audit::digest::Digest;
 use crate::audit::record::{Interval, ObjectFields, Record};
@@ -37,10 +37,13 @@ pub(super) struct NamespaceRefusals {
 
 impl Unwritten {
     fn add(unwritten: &mut Option<Self>, record: Record) {
-        let before = unwritten.as_ref().map(|unwritten| unwritten.interval);
-        let interval = extended(before, record.time);
+        let interval = Interval {
+            count: 1,
+            from: record.time,
+            to: record.time,
+        };
         let last = Box::new(record);
-        *unwritten = Some(Self { last, interval });
+        Self::merge(unwritten, Self { last, interval });
     }
 
     /// Record of the last refusal, with the number of all.
@@ -52,14 +55,8 @@ impl Unwritten {
 
     /// Adds other refusals.
     fn merge(into: &mut Option<Self>, other: Self) {
-        let interval = match into {
-            Some(into) => Interval {
-                count: into.interval.count.saturating_add(other.interval.count),
-                from: into.interval.from.min(other.interval.from),
-                to: into.interval.to.max(other.interval.to),
-            },
-            None => other.interval,
-        };
+        let before = into.as_ref().map(|into| into.interval);
+        let interval = merged(before, other.interval);
         let last = other.last;
         *into = Some(Self { last, interval });
     }

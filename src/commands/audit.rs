@@ -10,8 +10,8 @@ use self::verify::VerifyArgs;
 
 /// Examples of the help.
 pub(super) const EXAMPLES: &str = "Examples:
-  # Whether the lines of a pod's log are those that were written
-  kubectl logs deploy/floe-secrets-webhook | floe-secrets-webhook audit verify --partial
+  # Whether the lines of an export are those that were written
+  floe-secrets-webhook audit verify --key audit.pub export.jsonl
 
 Exit codes: 0 the trail is intact; 1 the trail is damaged; 2 something cannot be read, or there is no record.";
 

@@ -22,7 +22,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   floe-secrets-webhook audit verify --key audit.pub export.jsonl
 
   # The log of one pod, which has its own chain alone
-  kubectl logs floe-secrets-webhook-5b9c-x2x7d | floe-secrets-webhook audit verify --partial
+  kubectl logs POD | floe-secrets-webhook audit verify --partial
 
   # Container logs of a node, with checkpoints that were kept outside of the cluster
   floe-secrets-webhook audit verify --partial --checkpoints checkpoints.jsonl 0.log

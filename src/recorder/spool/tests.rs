@@ -129,7 +129,7 @@ fn torn_line_is_cut_off() {
     let whole = std::fs::read(&path).unwrap();
     for torn in [
         &whole[..whole.len() - 1],
-        &whole[..line(1).len() + 1],
+        &whole[..=line(1).len()],
         b"{",
         b"",
     ] {

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use self::chain_id::record_id;
 use self::metrics::RecorderMetrics;
-use self::writer::{Writer, write_records};
+use self::writer::{RecordWriter, write_records};
 use crate::audit::emitter::Emitter;
 use crate::audit::record::{Interval, Record, Service};
 use crate::audit::text::Text;
@@ -67,13 +67,13 @@ pub enum Recorded {
 /// Recorder of one process. Clones write to the same chain.
 #[derive(Clone, Debug)]
 pub struct AuditRecorder {
-    queue: SyncSender<Message>,
-    shared: Arc<Shared>,
+    queue: SyncSender<RecorderMessage>,
+    shared: Arc<RecorderState>,
 }
 
 /// State that the handles and the writer share.
 #[derive(Debug)]
-struct Shared {
+struct RecorderState {
     settings: RecorderSettings,
     clock: Clock,
     metrics: RecorderMetrics,
@@ -84,7 +84,7 @@ struct Shared {
     has_ended: watch::Sender<bool>,
 }
 
-enum Message {
+enum RecorderMessage {
     Record(QueuedRecord),
     /// The stop flag is set.
     Wake,
@@ -115,7 +115,7 @@ impl AuditRecorder {
         };
         let out = LineWriter::start("audit-stdout", out, report)?;
         let metrics = RecorderMetrics::register(registry, &out);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RecorderState {
             settings,
             clock,
             metrics,
@@ -124,7 +124,7 @@ impl AuditRecorder {
             has_ended: watch::Sender::default(),
         });
         let (queue, messages) = sync_channel(QUEUE_CAPACITY);
-        let writer = Writer::new(Arc::clone(&shared), out);
+        let writer = RecordWriter::new(Arc::clone(&shared), out);
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || write_records(writer, &messages))?;
@@ -146,7 +146,7 @@ impl AuditRecorder {
             arrived: Instant::now(),
             done,
         };
-        let sent = self.queue.try_send(Message::Record(queued));
+        let sent = self.queue.try_send(RecorderMessage::Record(queued));
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
             self.shared.count_lost(time);
             return Recorded::Dropped;
@@ -169,14 +169,14 @@ impl AuditRecorder {
     pub async fn stop(&self, limit: Duration) {
         self.shared.is_stopping.store(true, Ordering::Release);
         // A full queue wakes the writer as well.
-        let _ = self.queue.try_send(Message::Wake);
+        let _ = self.queue.try_send(RecorderMessage::Wake);
         let mut ended = self.shared.has_ended.subscribe();
         // After the limit, standard output is not being read.
         let _ = timeout(limit, ended.wait_for(|has_ended| *has_ended)).await;
     }
 }
 
-impl Shared {
+impl RecorderState {
     fn emitter(&self) -> Emitter {
         let time = self.clock.now();
         Emitter {

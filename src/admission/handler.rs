@@ -19,7 +19,7 @@ use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
 use super::policy::OnAuditFailure;
 use super::render::{PatchTooLong, render, with_event};
-use super::requested::RequestedSecrets;
+use super::requested::SecretRequests;
 use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, AdmissionRequest, Operation, SourceView, Unreadable};
 use super::surface::Surface;
@@ -52,7 +52,7 @@ struct AuditSink {
 struct Decided<'d> {
     outcome: Result<Outcome, AdmissionError>,
     metadata: Option<&'d MetadataView<'d>>,
-    requested: &'d RequestedSecrets,
+    requested: &'d SecretRequests,
 }
 
 /// Circumstances in which a review was received.
@@ -126,7 +126,7 @@ impl Handler {
         span: &mut Span,
     ) -> Result<ReviewResponse, Unreadable> {
         let pipeline = &self.pipeline;
-        let requested = &RequestedSecrets::default();
+        let requested = &SecretRequests::default();
         let context = received.context(span, requested);
         match surface {
             Surface::Pods | Surface::DefaultsPods => {
@@ -307,7 +307,7 @@ impl Received<'_> {
         }
     }
 
-    fn context<'s>(&self, span: &'s Span, requested: &'s RequestedSecrets) -> RequestContext<'s> {
+    fn context<'s>(&self, span: &'s Span, requested: &'s SecretRequests) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
         RequestContext {
             arrived: self.arrived,

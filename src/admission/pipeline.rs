@@ -13,7 +13,7 @@ use super::authorize::{AllowAll, Authorizer, SecretUse, check_disclosure};
 use super::error::{AdmissionError, BindFailure};
 use super::near::NearNames;
 use super::policy::{Policy, SharedPolicy};
-use super::requested::RequestedSecrets;
+use super::requested::SecretRequests;
 use super::sources::{Source, Sources};
 use super::surface::Surface;
 use crate::backend::metrics::BackendResult;
@@ -40,7 +40,7 @@ pub struct RequestContext<'s> {
     /// Whether the response may contain names that the author did not write ([`super::caller::Channel::discloses`]).
     pub discloses: bool,
     /// Receives the secrets that the review requests, for its record.
-    pub requested: Option<&'s RequestedSecrets>,
+    pub requested: Option<&'s SecretRequests>,
 }
 
 impl RequestContext<'_> {

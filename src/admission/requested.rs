@@ -24,9 +24,9 @@ pub enum SecretOrigin {
 /// Secrets of one review. Set by the pipeline as soon as the annotations are parsed, so that they are known whatever the
 /// decision is; not set if the review requests nothing new.
 #[derive(Debug, Default)]
-pub struct RequestedSecrets(OnceLock<Vec<RequestedSecret>>);
+pub struct SecretRequests(OnceLock<Vec<RequestedSecret>>);
 
-impl RequestedSecrets {
+impl SecretRequests {
     /// Sets the secrets of a request.
     pub(super) fn set(&self, request: &InjectionRequest) {
         let requested = request.key_queries().into_keys().map(|secret| {

@@ -2,7 +2,7 @@
 
 use super::MAX_LINE;
 use super::record::{MAX_INTEGER, Record};
-use super::target::{Part, TargetSecret};
+use super::target::{RecordPart, TargetSecret};
 
 /// Targets of one line: as many secrets as one object may request.
 pub const MAX_TARGETS: usize = 64;
@@ -37,7 +37,7 @@ pub fn parts(mut record: Record) -> Vec<Record> {
     let part = |(n, targets)| {
         let n: u64 = n;
         let is_last = n + 1 == of;
-        let part = Part {
+        let part = RecordPart {
             n: n + 1,
             of,
             omitted: if is_last {

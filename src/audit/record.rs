@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::link::{ChainLink, Tip};
 use super::signature::{PublicKey, Signature};
-use super::target::{Part, TargetSecret};
+use super::target::{RecordPart, TargetSecret};
 use super::text::{Text, TextList};
 
 /// Version of the record. Added fields do not change it; a field that means something else does.
@@ -221,7 +221,7 @@ pub struct Record {
     pub object: Option<ObjectFields>,
     pub outcome: RecordOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) part: Option<Part>,
+    pub(super) part: Option<RecordPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// Last line of the chain of the process before, in the same pod.

@@ -18,7 +18,7 @@ pub struct TargetSecret {
 
 /// Number of a part, from 1, and of all parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct RecordPart {
     pub n: u64,
     pub of: u64,
     /// Targets that no part names.

@@ -32,7 +32,7 @@ const NEXT_ACKNOWLEDGED: &str = "acknowledged.next";
 
 /// Place behind a line: the number of the segment, and the byte in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct SpoolPosition {
     pub segment: u64,
     pub offset: u64,
 }
@@ -59,7 +59,7 @@ pub struct Spool {
     folder: PathBuf,
     /// Oldest first; the last one is written to. Never empty.
     segments: VecDeque<Segment>,
-    acknowledged: Position,
+    acknowledged: SpoolPosition,
 }
 
 impl Spool {
@@ -85,7 +85,7 @@ impl Spool {
             let mut spool = Self {
                 folder: folder.to_owned(),
                 segments,
-                acknowledged: written.max(Position {
+                acknowledged: written.max(SpoolPosition {
                     segment: first,
                     offset: 0,
                 }),
@@ -127,7 +127,11 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::Io`].
-    pub fn read(&self, from: Position, max: usize) -> Result<(Vec<u8>, Position), SpoolError> {
+    pub fn read(
+        &self,
+        from: SpoolPosition,
+        max: usize,
+    ) -> Result<(Vec<u8>, SpoolPosition), SpoolError> {
         for segment in &self.segments {
             let offset = if segment.number == from.segment {
                 from.offset
@@ -140,7 +144,7 @@ impl Spool {
             let lines = segment
                 .read(offset, max)
                 .map_err(|source| self.error(source))?;
-            let position = Position {
+            let position = SpoolPosition {
                 segment: segment.number,
                 offset: offset + lines.len() as u64,
             };
@@ -153,7 +157,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::Io`].
-    pub fn acknowledge(&mut self, position: Position) -> Result<(), SpoolError> {
+    pub fn acknowledge(&mut self, position: SpoolPosition) -> Result<(), SpoolError> {
         if position <= self.acknowledged {
             return Ok(());
         }
@@ -163,16 +167,16 @@ impl Spool {
         written.map_err(|source| self.error(source))
     }
 
-    /// Position behind the acknowledged lines.
+    /// SpoolPosition behind the acknowledged lines.
     #[must_use]
-    pub fn acknowledged(&self) -> Position {
+    pub fn acknowledged(&self) -> SpoolPosition {
         self.acknowledged
     }
 
-    /// Position behind the last line.
+    /// SpoolPosition behind the last line.
     #[must_use]
-    pub fn end(&self) -> Position {
-        self.last().map_or(self.acknowledged, |last| Position {
+    pub fn end(&self) -> SpoolPosition {
+        self.last().map_or(self.acknowledged, |last| SpoolPosition {
             segment: last.number,
             offset: last.length,
         })
@@ -226,7 +230,7 @@ impl Spool {
 
 /// Acknowledged position; the beginning if the file is absent or not as it is written: lines are sent again then, and
 /// the collector knows them.
-fn read_acknowledged(folder: &Path) -> io::Result<Position> {
+fn read_acknowledged(folder: &Path) -> io::Result<SpoolPosition> {
     let text = match fs::read_to_string(folder.join(ACKNOWLEDGED)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
@@ -236,7 +240,7 @@ fn read_acknowledged(folder: &Path) -> io::Result<Position> {
         .trim_end()
         .split_once(' ')
         .and_then(|(segment, offset)| {
-            Some(Position {
+            Some(SpoolPosition {
                 segment: segment.parse().ok()?,
                 offset: offset.parse().ok()?,
             })
@@ -245,7 +249,7 @@ fn read_acknowledged(folder: &Path) -> io::Result<Position> {
 }
 
 /// Replaces the file at once, so that a killed process leaves the old position or the new one.
-fn write_acknowledged(folder: &Path, position: Position) -> io::Result<()> {
+fn write_acknowledged(folder: &Path, position: SpoolPosition) -> io::Result<()> {
     let next = folder.join(NEXT_ACKNOWLEDGED);
     fs::write(&next, format!("{} {}\n", position.segment, position.offset))?;
     fs::rename(next, folder.join(ACKNOWLEDGED))

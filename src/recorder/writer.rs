@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::refusals::Refusals;
-use super::{Message, QUEUE_CAPACITY, QueuedRecord, Recorded, Shared};
+use super::{QUEUE_CAPACITY, QueuedRecord, Recorded, RecorderMessage, RecorderState};
 use crate::audit::MAX_LINE;
 use crate::audit::chain::Chain;
 use crate::audit::parts::parts;
@@ -30,8 +30,8 @@ const MAX_LAST_LINES: usize = 64;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// End of the chain, and the lines of a group.
-pub(super) struct Writer {
-    shared: Arc<Shared>,
+pub(super) struct RecordWriter {
+    shared: Arc<RecorderState>,
     chain: Chain,
     refusals: Refusals,
     out: LineWriter,
@@ -42,7 +42,7 @@ pub(super) struct Writer {
 }
 
 /// Writes records until the process stops or all handles are dropped.
-pub(super) fn write_records(mut writer: Writer, messages: &Receiver<Message>) {
+pub(super) fn write_records(mut writer: RecordWriter, messages: &Receiver<RecorderMessage>) {
     let start = writer.shared.emitter().start(None);
     writer.append(start);
     writer.hand_over();
@@ -69,8 +69,8 @@ pub(super) fn write_records(mut writer: Writer, messages: &Receiver<Message>) {
     }
 }
 
-impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, out: LineWriter) -> Self {
+impl RecordWriter {
+    pub(super) fn new(shared: Arc<RecorderState>, out: LineWriter) -> Self {
         Self {
             chain: Chain::new(shared.settings.chain.clone()),
             shared,
@@ -96,12 +96,12 @@ impl Writer {
     }
 
     /// Writes a record and those that wait behind it.
-    fn write_group(&mut self, first: Message, messages: &Receiver<Message>) {
+    fn write_group(&mut self, first: RecorderMessage, messages: &Receiver<RecorderMessage>) {
         // Refusals of the interval before are reported first.
         self.write_due();
         let (mut next, mut count) = (Some(first), 0);
         while let Some(message) = next {
-            if let Message::Record(queued) = message {
+            if let RecorderMessage::Record(queued) = message {
                 self.write(queued);
             }
             count += 1;

@@ -8,7 +8,7 @@ fn line(number: usize) -> Vec<u8> {
 }
 
 /// All lines from a position on, in reads of at most `max` bytes.
-fn lines_from(spool: &Spool, from: Position, max: usize) -> Vec<Vec<u8>> {
+fn lines_from(spool: &Spool, from: SpoolPosition, max: usize) -> Vec<Vec<u8>> {
     let (mut position, mut lines) = (from, Vec::new());
     loop {
         let (read, next) = spool.read(position, max).unwrap();
@@ -74,10 +74,10 @@ fn acknowledged_segments_are_deleted_and_stay_so() {
     assert_eq!(lines_from(&spool, spool.acknowledged(), 1 << 20), rest[4..]);
     // A position of an earlier answer changes nothing.
     let mut spool = spool;
-    spool.acknowledge(Position::default()).unwrap();
+    spool.acknowledge(SpoolPosition::default()).unwrap();
     assert_eq!(spool.acknowledged(), position);
     // Neither does one that the spool does not have.
-    let beyond = Position {
+    let beyond = SpoolPosition {
         segment: 99,
         offset: 0,
     };
@@ -221,7 +221,7 @@ fn killed_process_loses_no_line_that_it_confirmed() {
         confirmed = numbers.last().unwrap_or(last);
         child.wait().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
-        let lines = lines_from(&spool, Position::default(), 1 << 20);
+        let lines = lines_from(&spool, SpoolPosition::default(), 1 << 20);
         assert!(lines.len() > confirmed, "{} of {confirmed}", lines.len());
         for (number, written) in lines.iter().enumerate() {
             assert_eq!(*written, line(number));

@@ -16,7 +16,7 @@ pub(super) struct InputName {
 }
 
 #[derive(Serialize)]
-struct JsonReport<'r> {
+struct JsonTrailReport<'r> {
     verdict: &'static str,
     inputs: &'r [InputName],
     #[serde(flatten)]
@@ -33,7 +33,7 @@ pub(super) fn write_json(
         Verdict::Damaged => "damaged",
         Verdict::NoRecords => "no-records",
     };
-    let report = JsonReport {
+    let report = JsonTrailReport {
         verdict,
         inputs,
         report,

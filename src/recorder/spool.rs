@@ -167,13 +167,13 @@ impl Spool {
         written.map_err(|source| self.error(source))
     }
 
-    /// SpoolPosition behind the acknowledged lines.
+    /// Position behind the acknowledged lines.
     #[must_use]
     pub fn acknowledged(&self) -> SpoolPosition {
         self.acknowledged
     }
 
-    /// SpoolPosition behind the last line.
+    /// Position behind the last line.
     #[must_use]
     pub fn end(&self) -> SpoolPosition {
         self.last().map_or(self.acknowledged, |last| SpoolPosition {

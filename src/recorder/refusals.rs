@@ -10,17 +10,12 @@ mod key;
 mod namespace;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::key::refusal_key;
 use self::namespace::NamespaceRefusals;
+pub use self::namespace::{MAX_REFUSED_RECORDS, REPEAT_INTERVAL};
 use crate::audit::record::Record;
-
-/// Interval of the records about refusals that repeat.
-pub const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
-
-/// Limit of records of refusals in one namespace and interval. One more counts all others.
-pub const MAX_REFUSED_RECORDS: u32 = 60;
 
 /// Limit of namespaces with refusals in the last interval. Refusals of others are counted as if they were in one
 /// namespace, without its name.

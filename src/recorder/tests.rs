@@ -1,10 +1,13 @@
 use std::io::{BufRead as _, BufReader, PipeReader, pipe};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 
 use super::*;
-use crate::audit::record::{Action, Class, RecordOutcome};
+use crate::audit::record::{Action, Class, RecordOutcome, Service};
+use crate::audit::text::Text;
 use crate::audit::verify::{TrailFindingKind, TrailReport, Verdict, VerifyOptions, verify};
 use crate::telemetry::metrics::registry;
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::refusals::Refusals;
-use super::{QUEUE_CAPACITY, QueuedRecord, Recorded, RecorderMessage, RecorderState};
+use super::state::{QUEUE_CAPACITY, QueuedRecord, Recorded, RecorderMessage, RecorderState};
 use crate::audit::MAX_LINE;
 use crate::audit::chain::Chain;
 use crate::audit::parts::parts;

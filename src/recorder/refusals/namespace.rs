@@ -1,13 +1,18 @@
 //! Refusals of one namespace in the last interval.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::super::merged;
-use super::{MAX_REFUSED_RECORDS, REPEAT_INTERVAL};
+use super::super::interval::merged;
 use crate::audit::digest::Digest;
 use crate::audit::record::{Interval, ObjectFields, Record};
 use crate::audit::text::Text;
+
+/// Interval of the records about refusals that repeat.
+pub const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Limit of records of refusals in one namespace and interval. One more counts all others.
+pub const MAX_REFUSED_RECORDS: u32 = 60;
 
 /// Refusals that have no record yet: the last one, and the number and times of all.
 #[derive(Debug)]

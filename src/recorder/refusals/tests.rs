@@ -6,6 +6,7 @@ use crate::audit::record::{
 use crate::audit::target::TargetSecret;
 use crate::audit::text::Text;
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 fn time(seconds: i64) -> Timestamp {
     let start: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();

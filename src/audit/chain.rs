@@ -48,6 +48,25 @@ impl Chain {
         self.extend(seq, record.to_json())
     }
 
+    /// Like [`Self::append`], if the line has at most `max` bytes. Otherwise the record is returned, and the chain is as
+    /// it was. Most records fit, and are written only once so.
+    ///
+    /// # Errors
+    /// The record, if its line is too long.
+    pub fn append_within(
+        &mut self,
+        mut record: Box<Record>,
+        max: usize,
+    ) -> Result<Line, Box<Record>> {
+        let seq = self.link(&mut record);
+        let json = record.to_json();
+        if json.len() <= max {
+            Ok(self.extend(seq, json))
+        } else {
+            Err(record)
+        }
+    }
+
     /// Like [`Self::append`], and signs the line as it is without the signature.
     pub fn append_signed(&mut self, mut record: Record, key: &SigningKey) -> Line {
         let seq = self.link(&mut record);
@@ -97,5 +116,16 @@ mod tests {
         );
         assert_eq!(second.hash, Digest::of(second.json.as_bytes()));
         assert_eq!((chain.tip().seq, chain.tip().hash), (2, second.hash));
+    }
+
+    #[test]
+    fn line_that_is_too_long_is_not_in_the_chain() {
+        let (mut chain, mut other) = (Chain::new(id("a")), Chain::new(id("a")));
+        let record = Box::new(emitter().start(None));
+        let line = other.append(emitter().start(None));
+        let length = line.json.len();
+        let record = chain.append_within(record, length - 1).unwrap_err();
+        assert_eq!(chain.tip().seq, 0);
+        assert_eq!(chain.append_within(record, length), Ok(line));
     }
 }

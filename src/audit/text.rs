@@ -25,6 +25,11 @@ impl<const N: usize> Text<N> {
     #[must_use]
     pub fn new(text: &str) -> Self {
         const { assert!(N > MARK, "room for the mark of a changed text") };
+        // Most texts are names.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if text.len() <= N && text.bytes().all(is_plain) {
+            return Self(text.into());
+        }
         if written_length(text) <= N && !text.chars().any(is_obeyed) {
             return Self(text.into());
         }

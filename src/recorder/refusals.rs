@@ -51,7 +51,7 @@ impl Default for Refusals {
 
 impl Refusals {
     /// Returns the record if it is to be written now. `None`: it is counted.
-    pub(super) fn filter(&mut self, record: Record, now: Instant) -> Option<Record> {
+    pub(super) fn filter(&mut self, record: Box<Record>, now: Instant) -> Option<Box<Record>> {
         if record.decision != DENIED {
             return Some(record);
         }

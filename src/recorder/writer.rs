@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::refusals::Refusals;
 use super::state::{QUEUE_CAPACITY, QueuedRecord, Recorded, RecorderMessage, RecorderState};
 use crate::audit::MAX_LINE;
-use crate::audit::chain::Chain;
-use crate::audit::parts::parts;
+use crate::audit::chain::{Chain, Line};
+use crate::audit::parts::{MAX_TARGETS, parts};
 use crate::audit::record::{Interval, Record};
 use crate::telemetry::line_writer::LineWriter;
 use tokio::sync::oneshot;
@@ -44,7 +44,7 @@ pub(super) struct RecordWriter {
 /// Writes records until the process stops or all handles are dropped.
 pub(super) fn write_records(mut writer: RecordWriter, messages: &Receiver<RecorderMessage>) {
     let start = writer.shared.emitter().start(None);
-    writer.append(start);
+    writer.append(Box::new(start));
     writer.hand_over();
     loop {
         let is_connected = match messages.recv_timeout(writer.timeout()) {
@@ -121,7 +121,7 @@ impl RecordWriter {
             arrived,
             done,
         } = queued;
-        match self.refusals.filter(*record, arrived) {
+        match self.refusals.filter(record, arrived) {
             None => {
                 self.shared.metrics.repeated.inc();
                 self.waiting.push(done);
@@ -141,7 +141,7 @@ impl RecordWriter {
     fn write_due(&mut self) {
         self.write_gap();
         for record in self.refusals.take_due(Instant::now()) {
-            self.append(record);
+            self.append(Box::new(record));
         }
     }
 
@@ -151,29 +151,44 @@ impl RecordWriter {
             && let Some(gap) = self.shared.take_lost()
         {
             let record = self.shared.emitter().gap(gap);
-            self.append(record);
+            self.append(Box::new(record));
         }
     }
 
     /// Numbers a record, if there is room for all of its parts.
-    fn append(&mut self, record: Record) -> bool {
+    fn append(&mut self, record: Box<Record>) -> bool {
         let accounted = record.repeat.unwrap_or(Interval {
             count: 1,
             from: record.time,
             to: record.time,
         });
-        let records = parts(record);
+        let record = if record.targets.len() <= MAX_TARGETS && self.has_room(1) {
+            match self.chain.append_within(record, MAX_LINE) {
+                Ok(line) => {
+                    self.push(&line);
+                    return true;
+                }
+                Err(record) => record,
+            }
+        } else {
+            record
+        };
+        let records = parts(*record);
         if !self.has_room(records.len()) {
             self.shared.count_all_lost(accounted);
             return false;
         }
         for record in records {
             let line = self.chain.append(record);
-            self.lines.extend_from_slice(line.json.as_bytes());
-            self.lines.push(b'\n');
-            self.count += 1;
+            self.push(&line);
         }
         true
+    }
+
+    fn push(&mut self, line: &Line) {
+        self.lines.extend_from_slice(line.json.as_bytes());
+        self.lines.push(b'\n');
+        self.count += 1;
     }
 
     fn has_room(&self, lines: usize) -> bool {
@@ -200,11 +215,11 @@ impl RecordWriter {
             self.out.flush(FLUSH_TIMEOUT);
         }
         for record in self.refusals.take_all() {
-            self.append(record);
+            self.append(Box::new(record));
         }
         self.write_gap();
         let stop = self.shared.emitter().stop();
-        self.append(stop);
+        self.append(Box::new(stop));
         self.hand_over();
         self.out.flush(FLUSH_TIMEOUT);
         self.shared.has_ended.send_replace(true);

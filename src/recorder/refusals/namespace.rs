@@ -41,13 +41,13 @@ pub(super) struct NamespaceRefusals {
 }
 
 impl Unwritten {
-    fn add(unwritten: &mut Option<Self>, record: Record) {
+    fn add(unwritten: &mut Option<Self>, record: Box<Record>) {
         let interval = Interval {
             count: 1,
             from: record.time,
             to: record.time,
         };
-        let last = Box::new(record);
+        let last = record;
         Self::merge(unwritten, Self { last, interval });
     }
 
@@ -84,10 +84,10 @@ impl NamespaceRefusals {
     pub(super) fn filter(
         &mut self,
         key: Digest,
-        record: Record,
+        record: Box<Record>,
         now: Instant,
         has_room: bool,
-    ) -> Option<Record> {
+    ) -> Option<Box<Record>> {
         if let Some(repeated) = self.keys.get_mut(&key) {
             Unwritten::add(&mut repeated.unwritten, record);
             return None;

@@ -14,7 +14,7 @@ fn time(seconds: i64) -> Timestamp {
 }
 
 /// Refusal in a namespace, of a pod of this owner.
-fn refusal(namespace: &str, owner: &str, seconds: i64) -> Record {
+fn refusal(namespace: &str, owner: &str, seconds: i64) -> Box<Record> {
     let emitter = Emitter {
         cluster: Text::new("prod"),
         service: Service::default(),
@@ -43,7 +43,7 @@ fn refusal(namespace: &str, owner: &str, seconds: i64) -> Record {
         name: Text::new("db"),
         ..TargetSecret::default()
     }];
-    record
+    Box::new(record)
 }
 
 /// Refusals on a clock that the test moves.
@@ -70,7 +70,7 @@ impl Scenario {
             .refusals
             .filter(refusal(namespace, owner, seconds), now);
         let is_written = record.is_some();
-        self.written.extend(record);
+        self.written.extend(record.map(|record| *record));
         is_written
     }
 

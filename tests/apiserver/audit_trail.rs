@@ -33,7 +33,7 @@ async fn serve(
 
 /// Records of admissions in a log.
 fn records(log: &str) -> Vec<Value> {
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line));
+    let lines = log.lines().map(serde_json::from_str::<Value>);
     let records = lines.map(|line| line.expect("each line is JSON"));
     records
         .filter(|line| line["chain"].is_object() && line["class"] != "system")

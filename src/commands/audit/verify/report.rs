@@ -51,7 +51,7 @@ pub(super) fn write_text(
         let (tone, level) = if finding.kind.is_damage() {
             (Tone::Bad, "damage: ")
         } else {
-            (Tone::Quiet, "note: ")
+            (Tone::Neutral, "note: ")
         };
         let level = paint(Stream::Stdout, tone, level);
         match input_of(finding, inputs) {

@@ -17,6 +17,9 @@ use testbed::webhook_process::{Launch, WebhookProcess};
 
 const EVENT: &str = "audit.floe.dev/event";
 
+/// Arguments for a trail.
+const ON: &[&str] = &["--audit", "stdout"];
+
 async fn serve(
     cp: &ControlPlane,
     namespace: &TestNamespace,
@@ -72,7 +75,7 @@ async fn each_pod_that_asks_has_one_record_and_the_rest_has_none() {
     let namespace = cp.namespace("audited").await;
     cp.secret(&namespace.name, "db", &["user"], "canary-value")
         .await;
-    let (webhook, registration) = serve(cp, &namespace, &[]).await;
+    let (webhook, registration) = serve(cp, &namespace, ON).await;
 
     let mut workload = deployment("dbt", &asking(), &json!([container()]));
     workload["spec"]["replicas"] = json!(3);
@@ -161,7 +164,7 @@ async fn killed_process_leaves_an_intact_chain_without_a_farewell() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("killed").await;
     cp.secret(&namespace.name, "db", &["user"], "x").await;
-    let (webhook, registration) = serve(cp, &namespace, &[]).await;
+    let (webhook, registration) = serve(cp, &namespace, ON).await;
     cp.create(&pod(&namespace.name, "before", &asking()))
         .await
         .object();
@@ -185,11 +188,11 @@ async fn killed_process_leaves_an_intact_chain_without_a_farewell() {
 }
 
 #[tokio::test]
-async fn trail_that_is_off_marks_no_pod() {
+async fn no_trail_is_written_by_default() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("unaudited").await;
     cp.secret(&namespace.name, "db", &["user"], "x").await;
-    let (webhook, registration) = serve(cp, &namespace, &["--audit", "off"]).await;
+    let (webhook, registration) = serve(cp, &namespace, &[]).await;
     let created = cp
         .create(&pod(&namespace.name, "bare", &asking()))
         .await

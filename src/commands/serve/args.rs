@@ -100,7 +100,7 @@ pub struct PolicyArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RecorderArgs {
     /// Output of the audit trail: `stdout` writes records between the lines of the log.
-    #[arg(long, env = "FLOE_SECRETS_AUDIT", value_enum, default_value = "stdout")]
+    #[arg(long, env = "FLOE_SECRETS_AUDIT", value_enum, default_value = "off")]
     pub audit: AuditOutput,
     /// Name of the cluster in each record of the audit trail.
     #[arg(long, env = "FLOE_SECRETS_AUDIT_CLUSTER_NAME", value_name = "NAME")]

@@ -86,6 +86,11 @@ impl AuditRecorder {
     /// Writes a record. Returns after [`MAX_WAIT`] at the latest.
     pub async fn record(&self, record: Record) -> Recorded {
         let time = record.time;
+        // The queue may outlive the writer for a moment: what it took then would be lost without being counted.
+        if *self.shared.has_ended.borrow() {
+            self.shared.count_lost(time);
+            return Recorded::Dropped;
+        }
         let (done, written) = oneshot::channel();
         let queued = QueuedRecord {
             record: Box::new(record),

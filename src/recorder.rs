@@ -87,7 +87,7 @@ impl AuditRecorder {
     pub async fn record(&self, record: Record) -> Recorded {
         let time = record.time;
         // The queue may outlive the writer for a moment: what it took then would be lost without being counted.
-        if *self.shared.has_ended.borrow() {
+        if self.has_ended() {
             self.shared.count_lost(time);
             return Recorded::Dropped;
         }
@@ -114,6 +114,12 @@ impl AuditRecorder {
                 Recorded::Late
             }
         }
+    }
+
+    /// Whether the last record is written.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        *self.shared.has_ended.borrow()
     }
 
     /// Ends the chain with its last record, within `limit`. Later records are dropped and counted.

@@ -114,6 +114,15 @@ impl HandlerFixture {
         let recorder = AuditRecorder::start(settings, io::sink(), Clock::system(), &mut registry());
         let recorder = recorder.expect("threads can be started");
         recorder.stop(Duration::from_mins(1)).await;
+        // Where the clock of the test is paused, the stop does not wait for the thread.
+        let deadline = std::time::Instant::now() + Duration::from_mins(1);
+        while !recorder.has_ended() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the recorder does not end"
+            );
+            std::thread::yield_now();
+        }
         let handler = self.handler.clone();
         self.handler = handler.recorded_by(recorder, OnAuditFailure::Refuse);
     }

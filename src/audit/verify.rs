@@ -1,5 +1,5 @@
-//! Verification of a trail: reads lines once, in any of the forms of [`line`](super::line), and reports by name what
-//! happened to them since they were written.
+//! Verification of a trail: reads lines once, in any of the [forms in which they are kept](super::line), and reports by
+//! name what happened to them since they were written.
 //!
 //! A line's own hash, the link of the line after it, and the checkpoints have to agree. Within one input anybody can
 //! write a chain that agrees with itself; only checkpoints that were copied elsewhere ([`Verifier::trust`]) or a pinned

@@ -36,7 +36,7 @@ pub(crate) use dns_label::is_dns_label;
 pub use error::{BackendError, ErrorCause, ErrorKind, OptionalSecret};
 
 pub use injection::KeyQuery;
-use injection::{SecretBinding, SecretId, SecretKey, SecretName};
+use injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
 /// Limit of the keys that are read of one secret. A pod may refer to 64 secrets, and what is read of all of them is
 /// held until the pod is planned. A Secret of a megabyte can have a hundred thousand keys, and `env-from` injects all
@@ -58,6 +58,26 @@ pub struct BindQuery {
     pub arrived: Instant,
     /// Time after which the result is no longer of use.
     pub deadline: Instant,
+}
+
+/// Time limit of a lookup by [`BindQuery::of_all_keys`].
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl BindQuery {
+    /// Query of a command for all keys of a Kubernetes Secret, outside of an admission.
+    pub(crate) fn of_all_keys(namespace: &str, name: SecretName) -> Self {
+        let arrived = Instant::now();
+        Self {
+            namespace: namespace.to_owned(),
+            secret: SecretId {
+                source: SecretSource::Kubernetes,
+                name,
+            },
+            keys: KeyQuery::all(),
+            arrived,
+            deadline: arrived + LOOKUP_TIMEOUT,
+        }
+    }
 }
 
 /// Binds secrets: whether a secret exists, its name in the namespace of the pod, and its keys.

@@ -127,7 +127,9 @@ impl Handler {
     ) -> Result<ReviewResponse, Unreadable> {
         let pipeline = &self.pipeline;
         let requested = &SecretRequests::default();
-        let context = received.context(span, requested);
+        // Only records of the trail name what is requested.
+        let kept = self.audit.is_some().then_some(requested);
+        let context = received.context(span, kept);
         match surface {
             Surface::Pods | Surface::DefaultsPods => {
                 let request = review::decode::<PodView<'_>>(body)?;
@@ -307,14 +309,18 @@ impl Received<'_> {
         }
     }
 
-    fn context<'s>(&self, span: &'s Span, requested: &'s SecretRequests) -> RequestContext<'s> {
+    fn context<'s>(
+        &self,
+        span: &'s Span,
+        requested: Option<&'s SecretRequests>,
+    ) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
         RequestContext {
             arrived: self.arrived,
             deadline,
             span,
             discloses: self.caller.channel.discloses(),
-            requested: Some(requested),
+            requested,
         }
     }
 }

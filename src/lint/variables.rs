@@ -2,18 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::report::Report;
 use crate::backend::{BackendError, BindQuery, ErrorKind, SecretBinder};
 use crate::inject::manifest_store::ManifestStore;
-use injection::{KeyQuery, SecretId, SecretSource};
-
-/// Time limit of the read of one Secret's keys.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Variables of one container.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -128,17 +122,7 @@ impl KeySources {
         let Ok(name) = name.parse() else {
             return Ok(None);
         };
-        let arrived = Instant::now();
-        let query = BindQuery {
-            namespace: namespace.to_owned(),
-            secret: SecretId {
-                source: SecretSource::Kubernetes,
-                name,
-            },
-            keys: KeyQuery::all(),
-            arrived,
-            deadline: arrived + READ_TIMEOUT,
-        };
+        let query = BindQuery::of_all_keys(namespace, name);
         match self.binder.bind(&query).await {
             Ok(binding) => Ok(binding.keys),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Some(BTreeSet::new())),

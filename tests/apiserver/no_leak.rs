@@ -306,6 +306,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
     ];
     let launch = Launch::serve(cp, &identity)
         .with(&["--log", filter, "--log-format", format])
+        .with(&["--audit", "stdout"])
         .with(&traced);
     let webhook = launch.start().await;
     let registration = Registration::shared(
@@ -380,6 +381,8 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
     for word in [
         "admission",
         "did you mean",
+        // A record of the audit trail, between the lines of the log.
+        "\"class\":\"injection\"",
         if filter == MOST_VERBOSE_LOG {
             "TRACE hyper"
         } else {

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use injection::{KeyQuery, SecretId, SecretName, SecretSource};
+use injection::SecretName;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
 
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::metrics::BackendMetrics;
@@ -15,9 +13,6 @@ use crate::backend::{BindQuery, ErrorKind, SecretBinder, is_dns_label};
 use crate::commands::inject::ClusterArgs;
 use crate::compile::LiveSecrets;
 use crate::kubernetes::connect_for_long_calls;
-
-/// Time limit of the read of one Secret's keys.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Secrets of one namespace.
 #[derive(Debug)]
@@ -69,20 +64,8 @@ impl LiveSecrets for ClusterSecrets {
     }
 
     fn keys(&self, name: &SecretName) -> Result<Option<BTreeSet<String>>, String> {
-        let bound = self.runtime.block_on(async {
-            let arrived = Instant::now();
-            let query = BindQuery {
-                namespace: self.namespace.clone(),
-                secret: SecretId {
-                    source: SecretSource::Kubernetes,
-                    name: name.clone(),
-                },
-                keys: KeyQuery::all(),
-                arrived,
-                deadline: arrived + READ_TIMEOUT,
-            };
-            self.binder.bind(&query).await
-        });
+        let query = BindQuery::of_all_keys(&self.namespace, name.clone());
+        let bound = self.runtime.block_on(self.binder.bind(&query));
         match bound {
             Ok(binding) => Ok(Some(binding.keys.unwrap_or_default())),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),

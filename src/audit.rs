@@ -8,21 +8,26 @@
 #[macro_use]
 mod words;
 
+pub mod asked_by;
 mod canonical;
 pub mod chain;
+pub mod delivery;
 pub mod digest;
 pub mod emitter;
 pub mod floe_view;
 pub mod input;
+mod json;
 mod line;
 pub mod link;
 pub mod parts;
 pub mod record;
 pub mod signature;
+pub mod stored;
 pub mod target;
 #[cfg(test)]
 mod test_support;
 pub mod text;
+pub mod unlinked;
 pub mod verify;
 
 /// Bytes of a line. Container runtimes split lines at 16 KiB, and add fields of their own.
@@ -55,6 +60,10 @@ mod tests {
         }
         for kind in verify::TrailFindingKind::ALL {
             let row = format!("| `{}` |", kind.as_str());
+            assert!(docs.contains(&row), "docs/AUDIT.md lacks {row}");
+        }
+        for reason in asked_by::UnknownReason::ALL {
+            let row = format!("| `{}` |", reason.as_str());
             assert!(docs.contains(&row), "docs/AUDIT.md lacks {row}");
         }
         for action in record::Action::ALL {

@@ -7,6 +7,7 @@ use super::digest::Digest;
 use super::link::{ChainId, ChainLink, Tip};
 use super::record::Record;
 use super::signature::SigningKey;
+use super::unlinked::UnlinkedLine;
 
 /// A record as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,15 @@ impl Chain {
         } else {
             Err(record)
         }
+    }
+
+    /// Numbers and links a record that is JSON already, and writes its line behind those in `lines`, with a newline.
+    pub fn append_unlinked(&mut self, line: &UnlinkedLine, lines: &mut Vec<u8>) {
+        let (start, seq) = (lines.len(), self.tip.seq + 1);
+        line.write(&self.tip.chain, self.tip.hash, seq, lines);
+        let written = lines.get(start..).unwrap_or_default();
+        (self.tip.hash, self.tip.seq) = (Digest::of(written), seq);
+        lines.push(b'\n');
     }
 
     /// Like [`Self::append`], and signs the line as it is without the signature.

@@ -17,6 +17,16 @@ impl Digest {
         Self(sum)
     }
 
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads 64 lower-case digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -25,17 +25,23 @@ impl Emitter {
     /// Record with its required fields.
     #[must_use]
     pub fn record(&self, class: Class, action: Action, outcome: RecordOutcome) -> Record {
+        self.clone().into_record(class, action, outcome)
+    }
+
+    /// Record with its required fields, of an emitter that is not needed any more.
+    #[must_use]
+    pub fn into_record(self, class: Class, action: Action, outcome: RecordOutcome) -> Record {
         Record {
             action,
             actor: None,
             authorization: None,
             chain: None,
             class,
-            cluster: self.cluster.clone(),
+            cluster: self.cluster,
             decision: "",
             duration_us: None,
             gap: None,
-            id: self.id.clone(),
+            id: self.id,
             key: None,
             object: None,
             outcome,
@@ -45,7 +51,7 @@ impl Emitter {
             reason: "",
             repeat: None,
             request: None,
-            service: self.service.clone(),
+            service: self.service,
             signature: None,
             source: None,
             span_id: Text::default(),
@@ -77,7 +83,7 @@ impl Emitter {
         self.system(Action::Stop)
     }
 
-    /// Records that could not be written. They had no numbers, so the chain itself has no gap.
+    /// Records that were not kept.
     #[must_use]
     pub fn gap(&self, gap: Interval) -> Record {
         Record {

@@ -15,6 +15,7 @@ pub struct FloeEvent {
     pub operation: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_type: Option<String>,
+    /// Asker of the secret, if that is known; the requester of the record otherwise.
     pub requester_id: Text<256>,
     /// `success`, `denied` or `error`.
     pub result: &'static str,
@@ -30,6 +31,9 @@ pub struct FloeEvent {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FloeMetadata {
+    /// Requester of the record, if somebody else asked for the secret: a controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denial_reason: Option<String>,
     /// Reason of an error; never a backend's text.
@@ -88,12 +92,12 @@ struct StoredTarget {
 }
 
 /// Flat events of a stored line: none for records that are not about the use of a secret, and none for an intent, whose
-/// completion has them.
+/// completion has them. `askers` are the names of those who asked for the secrets, in the order of the targets.
 ///
 /// # Errors
 ///
 /// The line is not a record.
-pub fn floe_events(line: &str) -> Result<Vec<FloeEvent>, NotARecord> {
+pub fn floe_events(line: &str, askers: &[Option<String>]) -> Result<Vec<FloeEvent>, NotARecord> {
     let record: StoredFields = serde_json::from_str(line).map_err(NotARecord)?;
     let Some(operation) = operation(&record).filter(|_| record.phase != "intent") else {
         return Ok(Vec::new());
@@ -103,9 +107,27 @@ pub fn floe_events(line: &str) -> Result<Vec<FloeEvent>, NotARecord> {
         "denied" => "denied",
         _ => "error",
     };
+    let actor = requester(&record.actor);
+    let event = |(index, target): (usize, &StoredTarget)| {
+        let asker = askers.get(index).and_then(Option::as_deref);
+        let requester_id = asker.unwrap_or(actor);
+        floe_event(&record, operation, result, requester_id, target)
+    };
+    Ok(record.targets.iter().enumerate().map(event).collect())
+}
+
+fn floe_event(
+    record: &StoredFields,
+    operation: &str,
+    result: &'static str,
+    requester_id: &str,
+    target: &StoredTarget,
+) -> FloeEvent {
     let reason_of = |of: &str| record.reason.clone().filter(|_| result == of);
-    let event = |target: &StoredTarget| FloeEvent {
+    let actor = requester(&record.actor);
+    FloeEvent {
         metadata: FloeMetadata {
+            actor: (requester_id != actor).then(|| actor.to_owned()),
             denial_reason: reason_of("denied"),
             error: reason_of("error"),
             event_id: record.id.clone(),
@@ -114,7 +136,7 @@ pub fn floe_events(line: &str) -> Result<Vec<FloeEvent>, NotARecord> {
         namespace: target.namespace.clone(),
         operation: operation.to_owned(),
         plugin_type: target.backend.clone(),
-        requester_id: Text::new(requester(&record.actor)),
+        requester_id: Text::new(requester_id),
         result,
         secret_path: match &target.namespace {
             Some(namespace) => Text::new(&format!("{namespace}/{}", target.name)),
@@ -123,8 +145,7 @@ pub fn floe_events(line: &str) -> Result<Vec<FloeEvent>, NotARecord> {
         source_ip: record.source.ip.clone(),
         timestamp: record.time.clone(),
         trace_id: record.trace_id.clone(),
-    };
-    Ok(record.targets.iter().map(event).collect())
+    }
 }
 
 fn operation(record: &StoredFields) -> Option<&str> {
@@ -152,7 +173,7 @@ mod tests {
     use serde_json::json;
 
     fn events(record: Record) -> Vec<FloeEvent> {
-        floe_events(&Chain::new(id("a")).append(record).json).unwrap()
+        floe_events(&Chain::new(id("a")).append(record).json, &[]).unwrap()
     }
 
     #[test]
@@ -174,6 +195,21 @@ mod tests {
             "timestamp": "2026-11-28T12:00:00.250000000Z",
         });
         assert_eq!((events.len(), written), (2, expected));
+    }
+
+    #[test]
+    fn view_names_who_asked() {
+        let line = Chain::new(id("a")).append(admission("db", 3)).json;
+        let controller = "system:serviceaccount:kube-system:replicaset-controller";
+        let askers = [Some("alice".to_owned()), Some(controller.to_owned()), None];
+        let events = floe_events(&line, &askers).unwrap();
+        let named = |event: &FloeEvent| {
+            let actor = event.metadata.actor.clone().unwrap_or_default();
+            (event.requester_id.as_str().to_owned(), actor)
+        };
+        let expected = [("alice", controller), (controller, ""), (controller, "")];
+        let expected = expected.map(|(name, actor)| (name.to_owned(), actor.to_owned()));
+        assert_eq!(events.iter().map(named).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -201,7 +237,7 @@ mod tests {
             ..admission("db", 1)
         };
         assert!(events(policy).is_empty());
-        assert!(floe_events("{}").is_err());
+        assert!(floe_events("{}", &[]).is_err());
     }
 
     #[test]

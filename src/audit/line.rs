@@ -71,6 +71,40 @@ pub(super) struct ReadRecord {
     pub predecessor: Option<ReadTip>,
 }
 
+/// RFC 8785 form of the record in a line, which is the line as it was written; `None` for other lines and broken ones.
+pub(super) fn written_form(line: &[u8]) -> Option<String> {
+    let text = without_prefix(std::str::from_utf8(line).ok()?);
+    let object = outermost(text, MAX_WRAPPERS)?;
+    canonical(&Value::Object(object))
+}
+
+/// Outermost object with our fields, as [`read_object`] finds it.
+fn outermost(text: &str, wrappers: usize) -> Option<Map<String, Value>> {
+    let Ok(UniqueNames(Value::Object(object))) = serde_json::from_str(text) else {
+        return None;
+    };
+    outermost_in(object, wrappers)
+}
+
+fn outermost_in(mut object: Map<String, Value>, wrappers: usize) -> Option<Map<String, Value>> {
+    if has_our_fields(&object) {
+        return Some(object);
+    }
+    let wrappers = wrappers.checked_sub(1)?;
+    WRAPPERS
+        .iter()
+        .find_map(|name| match object.swap_remove(*name) {
+            Some(Value::Object(inner)) => outermost_in(inner, wrappers),
+            Some(Value::String(text)) => outermost(text.trim_ascii(), wrappers),
+            _ => None,
+        })
+}
+
+fn has_our_fields(object: &Map<String, Value>) -> bool {
+    let fields = OUR_FIELDS.iter().filter(|name| object.contains_key(**name));
+    fields.count() >= MIN_FIELDS
+}
+
 /// Reads one line without its newline.
 pub(super) fn read(line: &[u8]) -> InputLine {
     match std::str::from_utf8(line) {
@@ -93,8 +127,7 @@ fn read_text(text: &str, wrappers: usize) -> InputLine {
 
 /// Reads the outermost object that has our fields.
 fn read_object(object: &Map<String, Value>, wrappers: usize) -> InputLine {
-    let fields = OUR_FIELDS.iter().filter(|name| object.contains_key(**name));
-    if fields.count() >= MIN_FIELDS {
+    if has_our_fields(object) {
         return record(object).map_or(InputLine::Broken { torn: false }, |record| {
             InputLine::Record(Box::new(record))
         });
@@ -247,6 +280,8 @@ mod tests {
             let record = record_of(&input);
             assert_eq!((record.hash, record.seq), (line.hash, 1), "{input}");
             assert_eq!(record.signed, Some((key(1).public_key(), true)), "{input}");
+            let written = written_form(input.as_bytes());
+            assert_eq!(written.as_deref(), Some(line.json.as_str()), "{input}");
         }
     }
 
@@ -260,6 +295,7 @@ mod tests {
             json!({"log": json!({"log": json!({"log": json!({"log": inner}).to_string()}).to_string()}).to_string()}).to_string(),
         ] {
             assert!(!matches!(read(input.as_bytes()), InputLine::Record(_)), "{input}");
+            assert_eq!(written_form(input.as_bytes()), None, "{input}");
         }
         let mut record = admission("db", 1);
         record.object.as_mut().unwrap().name = crate::audit::text::Text::new(&inner);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::digest::Digest;
@@ -56,7 +57,8 @@ impl ChainId {
     }
 
     /// `prev` of the first record.
-    pub(super) fn root(&self) -> Digest {
+    #[must_use]
+    pub fn root(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }
 }
@@ -64,6 +66,13 @@ impl ChainId {
 impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChainId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(D::Error::custom)
     }
 }
 

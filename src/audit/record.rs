@@ -5,8 +5,10 @@
 //! All texts are [`Text`]s or words of this program, so the longest record is known at compile time.
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Serialize, Serializer};
 
+use super::json::write_json;
 use super::link::{ChainLink, Tip};
 use super::signature::{PublicKey, Signature};
 use super::target::{RecordPart, TargetSecret};
@@ -18,6 +20,11 @@ pub const VERSION: u64 = 1;
 /// Largest integer that every JSON reader keeps exactly.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
+/// Bytes that most lines have at most.
+const LINE_CAPACITY: usize = 2 << 10;
+
+const TIME_PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+
 words! {
     /// Action that a record is about.
     Action {
@@ -28,7 +35,7 @@ words! {
         AdmitWorkload = "workload.admit",
         /// Signed: the last lines of chains.
         Checkpoint = "system.checkpoint",
-        /// Records that could not be written.
+        /// Records that were not kept.
         Gap = "system.gap",
         /// Signed by the key before: a new key.
         Key = "system.key",
@@ -125,6 +132,9 @@ pub struct ObjectFields {
     pub namespace: Text<63>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerFields>,
+    /// `ServiceAccount` of a pod or template, if its defaults ask for a secret.
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    pub service_account: Text<253>,
 }
 
 /// Controller owner reference of an object. Anybody may write one.
@@ -209,9 +219,9 @@ pub struct Record {
         serialize_with = "some_integer"
     )]
     pub duration_us: Option<u64>,
-    /// Records that could not be written.
+    /// Records that were not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) gap: Option<Interval>,
+    pub gap: Option<Interval>,
     /// Id of the record; parts of one record share it.
     pub id: Text<64>,
     /// New public key that the key before announces.
@@ -261,9 +271,9 @@ pub struct Record {
 impl Record {
     /// Writes the record without a newline.
     pub(super) fn to_json(&self) -> String {
-        let mut json = Vec::with_capacity(1024);
-        // Only maps with other keys than texts, and values that report an error themselves, cannot be written.
-        let _ = serde_json::to_writer(&mut json, self);
+        let mut json = Vec::with_capacity(LINE_CAPACITY);
+        // Records have no values that cannot be written.
+        let _ = write_json(self, &mut json);
         String::from_utf8(json).unwrap_or_default()
     }
 }
@@ -284,7 +294,7 @@ fn some_integer<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::
 
 /// Writes a time with nine digits of the second, so that texts of times are sorted as times are.
 fn nanoseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.9}"))
+    serializer.serialize_str(&TIME_PRINTER.timestamp_to_string(time))
 }
 
 #[cfg(test)]

@@ -38,13 +38,25 @@ impl SigningKey {
     ///
     /// The seed does not have 32 bytes.
     pub fn from_seed(seed: &[u8]) -> Result<Self, KeyRejected> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed)?;
+        Ed25519KeyPair::from_seed_unchecked(seed).map(Self::of)
+    }
+
+    /// Key in PKCS#8.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not an Ed25519 key in PKCS#8.
+    pub fn from_pkcs8(document: &[u8]) -> Result<Self, KeyRejected> {
+        Ed25519KeyPair::from_pkcs8(document).map(Self::of)
+    }
+
+    fn of(pair: Ed25519KeyPair) -> Self {
         let mut public = [0; 32];
         public.copy_from_slice(pair.public_key().as_ref());
-        Ok(Self {
+        Self {
             pair,
             public: PublicKey(public),
-        })
+        }
     }
 
     #[must_use]

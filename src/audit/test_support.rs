@@ -140,6 +140,7 @@ pub(super) fn fullest() -> Record {
                 name: text(),
                 uid: text(),
             }),
+            service_account: text(),
         }),
         phase: Some(Phase::Complete),
         predecessor: Some(Tip {

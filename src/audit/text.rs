@@ -26,8 +26,7 @@ impl<const N: usize> Text<N> {
     pub fn new(text: &str) -> Self {
         const { assert!(N > MARK, "room for the mark of a changed text") };
         // Most texts are names.
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if text.len() <= N && text.bytes().all(is_plain) {
+        if text.len() <= N && is_plain(text) {
             return Self(text.into());
         }
         if written_length(text) <= N && !text.chars().any(is_obeyed) {
@@ -97,6 +96,13 @@ impl<const N: usize> TextList<N> {
     }
 }
 
+/// Whether a text has printable ASCII characters without a quote and a backslash, which JSON has as they are. The others
+/// are counted, because to compare all bytes, many at a time, takes less than to stop at the first.
+pub(super) fn is_plain(text: &str) -> bool {
+    let is_other = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
+    text.bytes().filter(is_other).count() == 0
+}
+
 /// Bytes of a text without control characters in a JSON string.
 fn written_length(text: &str) -> usize {
     text.len()
@@ -108,7 +114,8 @@ fn written_length(text: &str) -> usize {
 
 /// Whether a terminal or a viewer obeys the character instead of showing it: controls, separators of lines, marks of
 /// direction, and characters without width.
-fn is_obeyed(character: char) -> bool {
+#[must_use]
+pub fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

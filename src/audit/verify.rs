@@ -26,7 +26,7 @@ use super::line::{self, InputLine, ReadRecord, ReadTip};
 use super::link::ChainId;
 use super::record::Action;
 use super::signature::PublicKey;
-use chain_state::{BrokenLines, ChainState};
+use chain_state::{Anchor, BrokenLines, ChainState};
 use findings::FindingList;
 use recent::RecentLines;
 
@@ -104,6 +104,16 @@ pub fn verify<L: AsRef<[u8]>>(
         verifier.push(line.as_ref());
     }
     verifier.finish()
+}
+
+impl ReadTip {
+    fn anchor(&self, is_signed: bool) -> Anchor {
+        Anchor {
+            seq: self.seq,
+            hash: self.hash,
+            is_signed,
+        }
+    }
 }
 
 impl Verifier {
@@ -221,7 +231,7 @@ impl Verifier {
             && let Some(chain) = self.chains.get_mut(*at).filter(|chain| chain.lines > 0)
         {
             chain.ended = true;
-            chain.anchor(tip.seq, tip.hash, &self.recent, &mut self.findings);
+            chain.anchor(tip.anchor(false), &self.recent, &mut self.findings);
         }
     }
 
@@ -287,7 +297,7 @@ impl Verifier {
             .chain(&tip.chain)
             .and_then(|at| self.chains.get_mut(at))
         {
-            chain.anchor(tip.seq, tip.hash, &self.recent, &mut self.findings);
+            chain.anchor(tip.anchor(true), &self.recent, &mut self.findings);
         }
     }
 

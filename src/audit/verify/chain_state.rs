@@ -13,6 +13,15 @@ pub const MAX_GAPS: usize = 16;
 /// the first of more is dropped.
 const MAX_ANCHORS: usize = 4;
 
+/// Line that another record knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor {
+    pub seq: u64,
+    pub hash: Digest,
+    /// Whether a checkpoint knows it. The start of the next process knows a line as well, and anybody can write one.
+    pub is_signed: bool,
+}
+
 /// Lines that are missing so far.
 #[derive(Clone, Debug)]
 struct Gap {
@@ -59,7 +68,7 @@ pub(super) struct ChainState {
     retained: Option<(u64, Digest)>,
     confirmed_to: u64,
     gaps: Vec<Gap>,
-    anchors: Vec<(u64, Digest)>,
+    anchors: Vec<Anchor>,
     /// The last line does not link to the one before. The next line shows which of the two changed.
     is_loose: bool,
     /// A checkpoint has another hash for the last line.
@@ -219,10 +228,10 @@ impl ChainState {
     /// Whether no checkpoint has another hash for this line.
     fn check_anchors(&mut self, seq: u64, hash: Digest) -> bool {
         let (mut is_confirmed, mut is_refuted) = (false, false);
-        self.anchors.retain(|(anchor, known)| {
-            let is_this = *anchor == seq;
-            is_confirmed |= is_this && *known == hash;
-            is_refuted |= is_this && *known != hash;
+        self.anchors.retain(|anchor| {
+            let is_this = anchor.seq == seq;
+            is_confirmed |= is_this && anchor.hash == hash && anchor.is_signed;
+            is_refuted |= is_this && anchor.hash != hash;
             !is_this
         });
         if is_confirmed {
@@ -231,18 +240,18 @@ impl ChainState {
         !is_refuted
     }
 
-    /// Adds what a checkpoint knows about a line.
+    /// Adds what another record knows about a line.
     pub(super) fn anchor(
         &mut self,
-        seq: u64,
-        hash: Digest,
+        anchor: Anchor,
         recent: &RecentLines,
         findings: &mut FindingList,
     ) {
+        let Anchor { seq, hash, .. } = anchor;
         let is_missing = |gap: &Gap| (gap.from..=gap.to).contains(&seq);
         if seq > self.last || self.gaps.iter().any(is_missing) {
-            self.anchors.push((seq, hash));
-            self.anchors.sort_unstable_by_key(|(seq, _)| *seq);
+            self.anchors.push(anchor);
+            self.anchors.sort_unstable_by_key(|anchor| anchor.seq);
             if self.anchors.len() > MAX_ANCHORS {
                 self.anchors.remove(0);
             }
@@ -254,7 +263,10 @@ impl ChainState {
             recent.get(&self.id, seq)
         };
         match known {
-            Some(known) if known == hash => self.confirmed_to = self.confirmed_to.max(seq),
+            Some(known) if known == hash && anchor.is_signed => {
+                self.confirmed_to = self.confirmed_to.max(seq);
+            }
+            Some(known) if known == hash => {}
             Some(_) if seq == self.last => self.is_refuted = true,
             // The next link shows that this line changed, or has shown it.
             Some(_) if self.is_loose && seq + 1 == self.last => {}
@@ -292,7 +304,7 @@ impl ChainState {
         for gap in std::mem::take(&mut self.gaps) {
             self.settle_gap(&gap, is_partial, broken, findings);
         }
-        let known = self.anchors.last().map_or(0, |(seq, _)| *seq);
+        let known = self.anchors.last().map_or(0, |anchor| anchor.seq);
         if self.lines == 0 {
             self.settle_absent(known, is_partial, findings);
         } else if known > self.last {

@@ -247,6 +247,39 @@ fn announced_key_is_trusted_and_so_are_confirmed_ones_before_it() {
     }
 }
 
+/// Somebody who has no key writes chains that agree with each other.
+#[test]
+fn start_of_the_next_process_confirms_nothing() {
+    let foreign = key(9);
+    let (mut first, mut second) = (
+        Chain::new(id("p")),
+        Chain::new(ChainId::parse("p/2").unwrap()),
+    );
+    let mut lines = vec![first.append(emitter().start(None))];
+    lines.push(first.append_signed(emitter().key(foreign.public_key()), &foreign));
+    lines.push(second.append(emitter().start(Some(first.tip().clone()))));
+    lines.push(second.append_signed(
+        emitter().checkpoints(&[first.tip().clone()]).remove(0),
+        &foreign,
+    ));
+    let lines: Vec<&str> = lines.iter().map(|line| line.json.as_str()).collect();
+    let pinned = VerifyOptions {
+        keys: vec![key(1).public_key()],
+        ..VerifyOptions::default()
+    };
+    let report = verified(&lines, pinned);
+    let foreign = report
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == Kind::ForeignSignature);
+    assert_eq!(foreign.count(), 2, "{:?}", report.findings);
+    assert!(
+        report.chains.iter().all(|chain| chain.confirmed_to == 0),
+        "{:?}",
+        report.chains
+    );
+}
+
 #[test]
 fn input_without_records_is_no_proof() {
     let report = verified(&["serving", "{}", ""], VerifyOptions::default());

@@ -1,10 +1,11 @@
 //! Access to the API server: clients and proxies, and the objects that more than one room reads or writes.
 //!
 //! Secrets that pods request are read only by [`crate::backend::kubernetes`]. Of other Secrets, this room reads only
-//! metadata, and the webhook's own certificate.
+//! metadata, the webhook's own certificate, and the signing key of the audit trail.
 
 pub mod cert_manager;
 pub mod client;
+pub mod cluster;
 mod error;
 pub mod events;
 pub mod lease;
@@ -19,6 +20,7 @@ pub mod tls_secret;
 mod watch;
 
 pub use client::{ClientSettings, ConnectError, connect, connect_for_long_calls};
+pub use cluster::cluster_uid;
 pub(crate) use error::parse;
 pub use error::{ApiError, ApiErrorKind};
 pub use lookup::Lookup;

@@ -6,6 +6,8 @@ pub mod error_chain;
 pub mod line_writer;
 #[cfg(feature = "cluster")]
 pub mod logs;
+#[cfg(feature = "cluster")]
+pub(crate) mod mailbox;
 pub mod metrics;
 pub mod span;
 #[cfg(feature = "cluster")]

@@ -90,6 +90,41 @@ fn go_duration(text: &str) -> Option<std::time::Duration> {
     Some(std::time::Duration::from_nanos(nanos))
 }
 
+/// Units of sizes, as in quantities of Kubernetes. A unit comes before those that are its suffixes.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("k", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("", 1),
+];
+
+/// Range of sizes of stores. Below the least one, the reserve of a store would be larger than the store.
+const STORE_SIZES: std::ops::RangeInclusive<u64> = 16 << 20..=16 << 40;
+
+/// Parses the size of a store: whole bytes with a unit of Kubernetes, `4Gi`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = SIZE_UNITS
+        .iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+        .unwrap_or((text, &1));
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = number
+        .parse()
+        .ok()
+        .filter(|_| is_number)
+        .map(|number: u64| number.saturating_mul(*unit));
+    match bytes {
+        Some(bytes) if STORE_SIZES.contains(&bytes) => Ok(bytes),
+        Some(_) => Err(format!("{text:?} is not a size from 16Mi to 16Ti")),
+        None => Err(format!("invalid size {text:?}: expected e.g. 512Mi or 4Gi")),
+    }
+}
+
 /// Parses a duration of at least [`MIN_INTERVAL`].
 pub(crate) fn at_least_a_second(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
@@ -171,6 +206,32 @@ mod tests {
             error.ends_with("is too long; the most is 87600h (10 years)"),
             "{error}"
         );
+    }
+
+    #[rstest]
+    #[case("4Gi", 4 << 30)]
+    #[case("16Mi", 16 << 20)]
+    #[case("16Ti", 16 << 40)]
+    #[case("5G", 5_000_000_000)]
+    #[case("20000k", 20_000_000)]
+    #[case("16777216", 16 << 20)]
+    fn size_has_the_units_of_kubernetes(#[case] text: &str, #[case] expected: u64) {
+        assert_eq!(size(text), Ok(expected));
+    }
+
+    #[test]
+    fn other_size_is_rejected() {
+        for wrong in ["", "Gi", "-1Gi", "+1Gi", "1.5Gi", "4GiB", "4 Gi", "4gi"] {
+            let error = size(wrong).unwrap_err();
+            assert!(error.starts_with("invalid size"), "{wrong}: {error}");
+        }
+        for wrong in ["0", "16777215", "17Ti", "18446744073709551615Ti"] {
+            let error = size(wrong).unwrap_err();
+            assert!(
+                error.ends_with("is not a size from 16Mi to 16Ti"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Calls outside of the request path: pages of metadata, single objects, watches and patches, as JSON.
 //!
 //! All requests go through `kube::Client::send`, as in the backend, so that no body is logged. Of Secrets, only the
-//! metadata are read here, and in full only the Secret that has the webhook's own certificate.
+//! metadata are read here, and in full only those that have the webhook's own certificate and the key of the audit trail.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +31,9 @@ pub(crate) const PAGE_LIMIT: usize = 8 * 1024 * 1024;
 /// Limit of one object, or of one line of a watch, in bytes. The API server stores at most 1.5 MiB of an object, and
 /// sends few that are longer.
 pub(crate) const OBJECT_LIMIT: usize = 2 * 1024 * 1024;
+
+/// Limit of a review with its status, in bytes.
+const REVIEW_LIMIT: usize = 64 * 1024;
 
 /// Part of an object that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +192,16 @@ impl ObjectApi {
         )
         .await
         .map(drop)
+    }
+
+    /// Posts an object that is not stored, such as a review, and returns it with its status.
+    ///
+    /// # Errors
+    /// Any [`ApiErrorKind`].
+    pub async fn review(&self, path: &str, object: &Value) -> Result<Bytes, ApiError> {
+        let json = "application/json";
+        self.call(Method::POST, path, json, Some((json, object)), REVIEW_LIMIT)
+            .await
     }
 
     /// Applies a merge patch to an object; the response has only metadata.

@@ -125,6 +125,18 @@ impl TlsSecret {
         });
         Ok(self.api.merge(&self.path(), &change).await?)
     }
+
+    /// Replaces the CAs that were read, and leaves the pair.
+    ///
+    /// # Errors
+    /// [`crate::kubernetes::ApiErrorKind::Conflict`] if the Secret was changed since it was read.
+    pub async fn write_ca(&self, previous: &StoredPair, ca: &Bundle) -> Result<(), TlsSecretError> {
+        let change = json!({
+            "metadata": {"resourceVersion": previous.version},
+            "data": {"ca.crt": STANDARD.encode(ca.to_pem())},
+        });
+        Ok(self.api.merge(&self.path(), &change).await?)
+    }
 }
 
 fn parse(body: &Bytes) -> Option<StoredPair> {

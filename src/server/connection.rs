@@ -1,5 +1,6 @@
 //! Connections: HTTP/1.1 over any stream, from the first byte to an end that loses no request.
 
+mod state;
 mod tracked_body;
 
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use super::activity::{ConnectionActivity, ConnectionSettings};
 use super::panics;
 use crate::server::metrics::{ServerMetrics, ShedLabels, ShedReason};
 use crate::telemetry::error_chain::ErrorChain;
+pub use state::ConnectionState;
 use tracked_body::TrackedBody;
 
 /// Limit of a request's head, and of the bytes that hyper buffers for a connection. The API server's heads have less
@@ -40,6 +42,8 @@ pub struct Peer {
     pub verified: bool,
     /// Common name in that certificate.
     pub name: Option<Arc<str>>,
+    /// Value of the handler for this connection.
+    pub state: ConnectionState,
 }
 
 /// Phase of the shutdown.
@@ -249,6 +253,7 @@ mod tests {
             addr: ([127, 0, 0, 1], 1).into(),
             verified: false,
             name: None,
+            state: ConnectionState::default(),
         };
         let activity = connections.activity(0);
         let monitored = Arc::clone(&activity);

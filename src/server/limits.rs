@@ -113,6 +113,17 @@ impl BodyLimits {
         }
     }
 
+    /// Discards the body of a request that is rejected before it is read, within limits, so that the sender reads the
+    /// response instead of a reset of its connection.
+    pub async fn discard<B>(&self, request: Request<B>)
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if !request.headers().contains_key(header::EXPECT) {
+            discard(&mut request.into_body()).await;
+        }
+    }
+
     /// Claims the bytes of a response. They are released when their last clone or slice is dropped: when the peer has
     /// read them, or its connection is closed. Drop the request first: most responses fit into its bytes.
     ///

@@ -68,6 +68,16 @@ impl ListenerSettings {
             ..Self::default()
         }
     }
+
+    /// Limits of a collector: each replica has one connection, and during a restart of it two.
+    #[must_use]
+    pub fn collector() -> Self {
+        Self {
+            max_connections: 512,
+            per_peer: 32,
+            ..Self::default()
+        }
+    }
 }
 
 /// Result of a drain.

@@ -17,6 +17,8 @@ label_enum! {
         Admission => "admission",
         /// Port for people and tools.
         Admin => "admin",
+        /// Port for lines of the audit trail.
+        Collector => "collector",
         /// Probes and metrics.
         Ops => "ops",
     }

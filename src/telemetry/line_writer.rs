@@ -8,13 +8,15 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+
+use super::mailbox::{MailboxReceiver, MailboxSender, mailbox};
 
 /// Limit of waiting lines in bytes: about ten thousand lines, and little compared to the memory limit of a pod.
 pub const MAX_WAITING_BYTES: i64 = 4 * 1024 * 1024;
@@ -24,6 +26,12 @@ const LINE_OVERHEAD: usize = 64;
 
 /// Size in bytes from which a batch of lines is written.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// Limit of waiting messages, which is reached only together with that of their bytes.
+const MAX_MESSAGES: usize = 128 << 10;
+
+/// Interval of a writer without anything to do.
+const IDLE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Standard output that several threads write to. Each write is whole: lines of one do not get into those of another.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ impl Write for SharedStdout {
 /// Writer of lines with its own thread. Clones write to the same output.
 #[derive(Clone, Debug)]
 pub struct LineWriter {
-    sender: Sender<Message>,
+    sender: MailboxSender<Message>,
     state: Arc<WriterState>,
 }
 
@@ -81,21 +89,23 @@ enum Message {
 }
 
 impl LineWriter {
-    /// Starts the thread. It passes the number of dropped lines to `report` as soon as there is room again.
+    /// Starts the thread. It passes the number of dropped lines to `report` as soon as there is room again. It writes once
+    /// per `interval` at most, so that it is woken less often where lines come in quick succession.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         name: &str,
+        interval: Duration,
         out: impl Write + Send + 'static,
         report: impl Fn(u64) + Send + 'static,
     ) -> io::Result<Self> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = mailbox(MAX_MESSAGES, interval);
         let state = Arc::new(WriterState::default());
         let shared = Arc::clone(&state);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_lines(&receiver, &shared, out, report))?;
+            .spawn(move || write_lines(receiver, &shared, out, report))?;
         Ok(Self { sender, state })
     }
 
@@ -134,6 +144,7 @@ impl LineWriter {
     pub fn flush(&self, timeout: Duration) {
         let (done, written) = sync_channel(1);
         if self.sender.send(Message::Flush(done)).is_ok() {
+            self.sender.wake();
             let _ = written.recv_timeout(timeout);
         }
     }
@@ -146,46 +157,43 @@ fn size(bytes: usize) -> i64 {
 
 /// Writes the lines in batches, until all senders are dropped.
 fn write_lines(
-    messages: &Receiver<Message>,
+    mut messages: MailboxReceiver<Message>,
     state: &WriterState,
     mut out: impl Write,
     report: impl Fn(u64),
 ) {
-    let mut batch = Vec::new();
-    while let Ok(first) = messages.recv() {
-        let mut next = Some(first);
-        let (mut lines, mut written) = (0, 0);
-        let mut flushed = None;
-        while let Some(message) = next {
-            match message {
-                Message::Lines(bytes, count) => {
-                    batch.extend_from_slice(&bytes);
-                    (lines, written) = (lines + count, written + size(bytes.len()));
-                }
-                Message::Flush(done) => {
-                    flushed = Some(done);
-                    break;
+    let (mut taken, mut batch) = (Vec::new(), Vec::new());
+    while messages.take(&mut taken, IDLE_INTERVAL) {
+        let mut next = taken.drain(..).peekable();
+        while next.peek().is_some() {
+            let (mut lines, mut written) = (0, 0);
+            let mut flushed = None;
+            while batch.len() < BATCH_BYTES
+                && flushed.is_none()
+                && let Some(message) = next.next()
+            {
+                match message {
+                    Message::Lines(bytes, count) => {
+                        batch.extend_from_slice(&bytes);
+                        (lines, written) = (lines + count, written + size(bytes.len()));
+                    }
+                    Message::Flush(done) => flushed = Some(done),
                 }
             }
-            next = if batch.len() < BATCH_BYTES {
-                messages.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        let result = out.write_all(&batch);
-        batch.clear();
-        // Lines in a write count as waiting until the write ends, because it may block.
-        state.waiting.dec_by(written);
-        if result.is_err() {
-            // The output is closed; the metric shows it.
-            state.dropped.inc_by(lines);
-        } else if state.unreported.load(Ordering::Relaxed) > 0 {
-            report(state.unreported.swap(0, Ordering::Relaxed));
-        }
-        if let Some(done) = flushed {
-            // It fails if the receiver has timed out.
-            let _ = done.try_send(());
+            let result = out.write_all(&batch);
+            batch.clear();
+            // Lines in a write count as waiting until the write ends, because it may block.
+            state.waiting.dec_by(written);
+            if result.is_err() {
+                // The output is closed; the metric shows it.
+                state.dropped.inc_by(lines);
+            } else if state.unreported.load(Ordering::Relaxed) > 0 {
+                report(state.unreported.swap(0, Ordering::Relaxed));
+            }
+            if let Some(done) = flushed {
+                // It fails if the receiver has timed out.
+                let _ = done.try_send(());
+            }
         }
     }
 }
@@ -193,7 +201,7 @@ fn write_lines(
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::sync::mpsc::RecvTimeoutError;
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
     use super::*;
 
@@ -202,7 +210,7 @@ mod tests {
         let (reader, out) = io::pipe().unwrap();
         let (report, reported) = channel();
         let report = move |lines| report.send(lines).unwrap_or_default();
-        let writer = LineWriter::start("test", out, report).unwrap();
+        let writer = LineWriter::start("test", Duration::ZERO, out, report).unwrap();
         (writer, reader, reported)
     }
 

@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 use super::backoff::AcceptBackoff;
 use super::handshake::Handshaker;
 use crate::server::activity::ConnectionActivity;
-use crate::server::connection::{ConnectionServer, Peer, Phase};
+use crate::server::connection::{ConnectionServer, ConnectionState, Peer, Phase};
 use crate::server::metrics::{Port, PortLabels, ShedLabels, ShedReason};
 use crate::server::table::{Claimed, ConnectionPlace, ConnectionTable};
 use crate::telemetry::error_chain::ErrorChain;
@@ -163,6 +163,7 @@ async fn serve_connection(
         addr,
         verified: false,
         name: None,
+        state: ConnectionState::default(),
     };
     let Some(handshaker) = &shared.tls else {
         return shared.server.serve(tcp, peer, activity, phases).await;

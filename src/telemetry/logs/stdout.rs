@@ -31,7 +31,7 @@ impl Log {
                 "log lines were dropped: the log was not read fast enough"
             );
         };
-        let writer = LineWriter::start("log", stdout.clone(), report)?;
+        let writer = LineWriter::start("log", Duration::ZERO, stdout.clone(), report)?;
         Ok(Self { writer, stdout })
     }
 

@@ -46,7 +46,12 @@ impl Pipeline {
         let outcome = if unchanged {
             Outcome::Skipped(SkipReason::Unchanged)
         } else {
-            self.validate_and_keep(annotations, Some(context))?
+            let outcome = self.validate_and_keep(annotations, Some(context))?;
+            if old.is_some() {
+                // A record without secrets ends the requests of earlier ones.
+                context.keep_none_known();
+            }
+            outcome
         };
         let idle = if unchanged && !relabelled {
             Vec::new()

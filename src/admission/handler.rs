@@ -233,7 +233,7 @@ impl Handler {
         if !is_recorded(event) {
             return None;
         }
-        Some(recorder.record(record(event, &recorder.emitter())).await)
+        Some(recorder.record(record(event, recorder.emitter())).await)
     }
 
     /// Whether an admission is refused because its record was not taken.

@@ -57,10 +57,10 @@ impl RequestContext<'_> {
         }
     }
 
-    /// Keeps that unknown secrets are requested.
-    pub(super) fn keep_unknown(&self) {
+    /// Keeps that the review leaves a record without known secrets, unless some are kept already.
+    pub(super) fn keep_none_known(&self) {
         if let Some(requested) = self.requested {
-            requested.set_unknown();
+            requested.set_none_known();
         }
     }
 

@@ -1,11 +1,15 @@
 //! Rendering: from an outcome to the bytes of its JSON patch.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::error::AdmissionError;
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
 use injection::{self, EVENT_ANNOTATION, MetadataView};
-use serde_json::json;
+use serde::Serialize;
+
+/// JSON pointer of [`EVENT_ANNOTATION`].
+const EVENT_POINTER: &str = "/metadata/annotations/audit.floe.dev~1event";
 
 /// The patch would be longer than [`injection::MAX_PATCH_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,35 +54,37 @@ pub fn with_event(
         outcome,
         Ok(Outcome::Injected(PodMutation { plan, .. })) if plan.record.is_some()
     );
-    let add = |at: &str, value: serde_json::Value| json!({"op": "add", "path": at, "value": value});
-    let mut operations = Vec::new();
     if has_record || metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
-        let pointer = format!(
-            "/metadata/annotations/{}",
-            EVENT_ANNOTATION.replace('/', "~1")
-        );
-        operations.push(add(&pointer, uid.into()));
+        add(&mut patch, EVENT_POINTER, uid);
     } else {
         if metadata.is_none() {
-            operations.push(add("/metadata", json!({})));
+            add(&mut patch, "/metadata", BTreeMap::<&str, &str>::new());
         }
-        operations.push(add("/metadata/annotations", json!({EVENT_ANNOTATION: uid})));
+        let annotations = BTreeMap::from([(EVENT_ANNOTATION, uid)]);
+        add(&mut patch, "/metadata/annotations", annotations);
     }
-    let is_empty = patch.is_empty();
-    if is_empty {
-        patch.push(b'[');
-    } else {
-        // The closing bracket.
-        patch.pop();
-    }
-    for (at, operation) in operations.iter().enumerate() {
-        if at > 0 || !is_empty {
-            patch.push(b',');
-        }
-        patch.extend_from_slice(operation.to_string().as_bytes());
-    }
-    patch.push(b']');
     patch
+}
+
+/// Adds an operation to a patch, which is empty or has others.
+fn add(patch: &mut Vec<u8>, pointer: &str, value: impl Serialize) {
+    let has_others = patch.pop().is_some();
+    patch.push(if has_others { b',' } else { b'[' });
+    let operation = AddOperation {
+        op: "add",
+        path: pointer,
+        value,
+    };
+    // Texts and maps of texts always serialise.
+    let _ = serde_json::to_writer(&mut *patch, &operation);
+    patch.push(b']');
+}
+
+#[derive(Serialize)]
+struct AddOperation<'p, V> {
+    op: &'static str,
+    path: &'p str,
+    value: V,
 }
 
 /// Writer with a limit of bytes.
@@ -106,6 +112,13 @@ mod tests {
     use super::*;
     use injection::SkipReason;
     use rstest::rstest;
+    use serde_json::json;
+
+    #[test]
+    fn pointer_is_that_of_the_annotation() {
+        let escaped = EVENT_ANNOTATION.replace('/', "~1");
+        assert_eq!(EVENT_POINTER, format!("/metadata/annotations/{escaped}"));
+    }
 
     /// Patch of a pod that has its entries already.
     fn patch_of(metadata: Option<&str>) -> serde_json::Value {

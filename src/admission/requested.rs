@@ -12,12 +12,13 @@ pub struct RequestedSecret {
 }
 
 /// Object whose annotation requests a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretOrigin {
     Object,
     /// The pod template, which inherited the annotation of its workload.
     Workload,
-    ServiceAccount,
+    /// The `ServiceAccount` of the pod, by name.
+    ServiceAccount(Box<str>),
     Namespace,
 }
 
@@ -40,8 +41,9 @@ impl SecretRequests {
         let _ = self.0.set(requested.collect());
     }
 
-    /// Sets that secrets are requested which are not known, because defaults could not be read.
-    pub(super) fn set_unknown(&self) {
+    /// Sets that the review has no known secrets: defaults could not be read, or its annotations request none any more.
+    /// Secrets that are set already stay.
+    pub(super) fn set_none_known(&self) {
         let _ = self.0.set(Vec::new());
     }
 
@@ -57,7 +59,7 @@ impl SecretOrigin {
         match owner {
             AnnotationOwner::Object => Self::Object,
             AnnotationOwner::Workload => Self::Workload,
-            AnnotationOwner::ServiceAccount(_) => Self::ServiceAccount,
+            AnnotationOwner::ServiceAccount(name) => Self::ServiceAccount(name.as_str().into()),
             AnnotationOwner::Namespace(_) => Self::Namespace,
         }
     }

@@ -43,8 +43,14 @@ impl Pipeline {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         };
         let namespace = request.namespace();
-        self.mutate_workload(&policy, surface, namespace, kind, &update, context)
-            .await
+        let outcome = self
+            .mutate_workload(&policy, surface, namespace, kind, &update, context)
+            .await;
+        if old.is_some() && update.scope() == ChangeScope::Annotations {
+            // A record without secrets ends the requests of earlier ones.
+            context.keep_none_known();
+        }
+        outcome
     }
 
     async fn mutate_workload(
@@ -123,7 +129,7 @@ impl Pipeline {
         // Other updates leave the annotations alone, so that their authors request nothing.
         let is_recorded = update.scope() == ChangeScope::Annotations;
         if is_recorded && parsed.is_err() {
-            context.keep_unknown();
+            context.keep_none_known();
         }
         let mut decision = match (parsed, update.check_inherited()) {
             (parsed, Ok(())) => parsed?.0,

@@ -1,20 +1,22 @@
 //! Ids of records and of the chain of a process: UUIDs of version 7, which are sorted by their times.
 
 use jiff::Timestamp;
-use uuid::Builder;
+use uuid::{Builder, Uuid};
 
 use crate::audit::link::ChainId;
+use crate::audit::text::Text;
 
 /// Uid in the id of a chain whose process does not know its pod.
-const UNKNOWN_POD: &str = "unknown";
+pub const UNKNOWN_POD: &str = "unknown";
 
 /// New id of a record.
-pub(super) fn record_id(time: Timestamp) -> String {
+#[must_use]
+pub fn record_id(time: Timestamp) -> Text<64> {
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     let millis = u64::try_from(time.as_millisecond()).unwrap_or_default();
     let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    id.hyphenated().to_string()
+    Text::new(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 /// Id of the chain of a process that starts at `time`: the uid of its pod, and an id of the start that no other start
@@ -22,7 +24,7 @@ pub(super) fn record_id(time: Timestamp) -> String {
 #[must_use]
 pub fn chain_of_process(pod_uid: Option<&str>, time: Timestamp) -> ChainId {
     let start = record_id(time);
-    let id = |pod: &str| ChainId::parse(&format!("{pod}/{start}"));
+    let id = |pod: &str| ChainId::parse(&format!("{pod}/{}", start.as_str()));
     pod_uid
         .and_then(|uid| id(uid).ok())
         .or_else(|| id(UNKNOWN_POD).ok())
@@ -43,13 +45,13 @@ mod tests {
         let (one, other) = (record_id(time()), record_id(time()));
         assert_ne!(one, other);
         for id in [&one, &other] {
-            let uuid: uuid::Uuid = id.parse().unwrap();
+            let uuid: Uuid = id.as_str().parse().unwrap();
             assert_eq!(uuid.get_version_num(), 7);
             assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
         }
         let later = time() + jiff::SignedDuration::from_millis(1);
         assert!(record_id(later) > one);
-        assert_eq!(record_id(Timestamp::MIN).len(), 36);
+        assert_eq!(record_id(Timestamp::MIN).as_str().len(), 36);
     }
 
     #[rstest]

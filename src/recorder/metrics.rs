@@ -35,7 +35,7 @@ impl RecorderMetrics {
         );
         registry.register(
             "audit_records_dropped",
-            "Records that could not be written, because nothing took them",
+            "Records that were not kept, because nothing took them",
             metrics.dropped.clone(),
         );
         registry.register(

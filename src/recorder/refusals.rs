@@ -49,10 +49,15 @@ impl Default for Refusals {
     }
 }
 
+/// Whether a record may be counted instead of written.
+pub(super) fn may_repeat(record: &Record) -> bool {
+    record.decision == DENIED
+}
+
 impl Refusals {
     /// Returns the record if it is to be written now. `None`: it is counted.
     pub(super) fn filter(&mut self, record: Box<Record>, now: Instant) -> Option<Box<Record>> {
-        if record.decision != DENIED {
+        if !may_repeat(&record) {
             return Some(record);
         }
         let name = record

@@ -5,61 +5,28 @@
 //! page cache survives a killed process, and the loss of a node takes the volume with it. A line that a killed process
 //! did not complete is cut off when the spool is opened, because its admission was never answered.
 //!
-//! One process has one spool. It is read and written by one thread.
+//! One process has one spool. One thread writes it ([`Spool`]); another one reads and acknowledges ([`SpoolReader`]).
+//! Neither waits for the other's access to the disk.
 
+mod reader;
 mod segment;
+mod state;
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use thiserror::Error;
-
+pub use self::reader::SpoolReader;
 use self::segment::Segment;
+pub use self::state::{MAX_SEGMENT_BYTES, MAX_SPOOL_BYTES, SpoolError, SpoolPosition};
+use self::state::{SpoolState, read_acknowledged};
 
-/// Limit of a segment in bytes.
-pub const MAX_SEGMENT_BYTES: u64 = 4 << 20;
-
-/// Limit of all segments in bytes, far below the size of the volume: a pod that exceeds that is evicted.
-pub const MAX_SPOOL_BYTES: u64 = 64 << 20;
-
-/// File with the acknowledged position.
-const ACKNOWLEDGED: &str = "acknowledged";
-
-/// File that replaces it.
-const NEXT_ACKNOWLEDGED: &str = "acknowledged.next";
-
-/// Place behind a line: the number of the segment, and the byte in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SpoolPosition {
-    pub segment: u64,
-    pub offset: u64,
-}
-
-/// Reason why lines are not in the spool.
-#[derive(Debug, Error)]
-pub enum SpoolError {
-    #[error(
-        "the spool of the audit trail is full: {MAX_SPOOL_BYTES} bytes wait for the collector. Check that it can be \
-         reached."
-    )]
-    Full,
-    #[error("the spool of the audit trail in {folder} cannot be used. Check the volume.")]
-    Io {
-        folder: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Spool in a folder.
+/// Writing end of the spool in a folder.
 #[derive(Debug)]
 pub struct Spool {
-    folder: PathBuf,
-    /// Oldest first; the last one is written to. Never empty.
-    segments: VecDeque<Segment>,
-    acknowledged: SpoolPosition,
+    state: Arc<SpoolState>,
+    last: Arc<Segment>,
 }
 
 impl Spool {
@@ -75,25 +42,31 @@ impl Spool {
             let first = segments
                 .front()
                 .map_or(written.segment, |first| first.number);
-            if let Some(last) = segments.back_mut() {
+            let last = if let Some(last) = segments.back() {
                 last.cut_torn_line()?;
-            }
-            if segments.is_empty() {
+                Arc::clone(last)
+            } else {
                 // A number is never used twice, so that an old position cannot mean another line.
-                segments.push_back(Segment::create(folder, written.segment + 1)?);
-            }
-            let mut spool = Self {
-                folder: folder.to_owned(),
-                segments,
-                acknowledged: written.max(SpoolPosition {
-                    segment: first,
-                    offset: 0,
-                }),
+                let created = Arc::new(Segment::create(folder, written.segment + 1)?);
+                segments.push_back(Arc::clone(&created));
+                created
             };
-            // Lines that are cut off were not acknowledged.
-            spool.acknowledged = spool.acknowledged.min(spool.end());
-            spool.delete_acknowledged()?;
-            Ok(spool)
+            let begin = SpoolPosition {
+                segment: first,
+                offset: 0,
+            };
+            let end = SpoolPosition {
+                segment: last.number,
+                offset: last.length(),
+            };
+            let state = Arc::new(SpoolState {
+                folder: folder.to_owned(),
+                segments: Mutex::new(segments),
+                // Lines that are cut off were not acknowledged.
+                acknowledged: Mutex::new(written.max(begin).min(end)),
+            });
+            state.delete_acknowledged()?;
+            Ok(Self { state, last })
         };
         opened().map_err(|source| SpoolError::Io {
             folder: folder.to_owned(),
@@ -101,91 +74,54 @@ impl Spool {
         })
     }
 
+    /// Reading end.
+    #[must_use]
+    pub fn reader(&self) -> SpoolReader {
+        SpoolReader::new(Arc::clone(&self.state))
+    }
+
+    /// Whether there is room for this many bytes, as far as the limit is concerned.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.bytes() + bytes as u64 <= MAX_SPOOL_BYTES
+    }
+
+    /// Checks that the volume takes this many bytes, without leaving anything.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`].
+    pub fn probe(&self, bytes: usize) -> Result<(), SpoolError> {
+        let probed = self.last.probe(bytes);
+        probed.map_err(|source| self.state.error(source))
+    }
+
     /// Appends whole lines, all or none of them.
     ///
     /// # Errors
     /// The spool is full, or cannot be written.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), SpoolError> {
-        let length = lines.len() as u64;
-        if self.bytes() + length > MAX_SPOOL_BYTES {
+        if !self.has_room(lines.len()) {
             return Err(SpoolError::Full);
         }
-        self.try_append(lines).map_err(|source| self.error(source))
+        let appended = self.try_append(lines);
+        appended.map_err(|source| self.state.error(source))
     }
 
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let last = self.last().ok_or(io::ErrorKind::NotFound)?;
-        if last.length > 0 && last.length + lines.len() as u64 > MAX_SEGMENT_BYTES {
-            let next = Segment::create(&self.folder, last.number + 1)?;
-            self.segments.push_back(next);
+        let length = self.last.length();
+        if length > 0 && length + lines.len() as u64 > MAX_SEGMENT_BYTES {
+            let number = self.last.number + 1;
+            let next = Arc::new(Segment::create(&self.state.folder, number)?);
+            self.state.segments().push_back(Arc::clone(&next));
+            self.last = next;
         }
-        let last = self.segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
-        last.append(lines)
-    }
-
-    /// Whole lines behind a position, of at most `max` bytes but at least one line, and the position behind them.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`].
-    pub fn read(
-        &self,
-        from: SpoolPosition,
-        max: usize,
-    ) -> Result<(Vec<u8>, SpoolPosition), SpoolError> {
-        for segment in &self.segments {
-            let offset = if segment.number == from.segment {
-                from.offset
-            } else {
-                0
-            };
-            if segment.number < from.segment || offset >= segment.length {
-                continue;
-            }
-            let lines = segment
-                .read(offset, max)
-                .map_err(|source| self.error(source))?;
-            let position = SpoolPosition {
-                segment: segment.number,
-                offset: offset + lines.len() as u64,
-            };
-            return Ok((lines, position));
-        }
-        Ok((Vec::new(), from))
-    }
-
-    /// Acknowledges all lines before a position. Segments without others are deleted.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`].
-    pub fn acknowledge(&mut self, position: SpoolPosition) -> Result<(), SpoolError> {
-        if position <= self.acknowledged {
-            return Ok(());
-        }
-        self.acknowledged = position.min(self.end());
-        let written = write_acknowledged(&self.folder, self.acknowledged)
-            .and_then(|()| self.delete_acknowledged());
-        written.map_err(|source| self.error(source))
-    }
-
-    /// Position behind the acknowledged lines.
-    #[must_use]
-    pub fn acknowledged(&self) -> SpoolPosition {
-        self.acknowledged
-    }
-
-    /// Position behind the last line.
-    #[must_use]
-    pub fn end(&self) -> SpoolPosition {
-        self.last().map_or(self.acknowledged, |last| SpoolPosition {
-            segment: last.number,
-            offset: last.length,
-        })
+        self.last.append(lines)
     }
 
     /// Bytes of all segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.length).sum()
+        self.state.bytes()
     }
 
     /// Last line, without its newline; `None` if the spool has none.
@@ -193,66 +129,11 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Io`].
     pub fn last_line(&self) -> Result<Option<Vec<u8>>, SpoolError> {
-        let written = self
-            .segments
-            .iter()
-            .rev()
-            .find(|segment| segment.length > 0);
-        let line = written.map(Segment::last_line).transpose();
-        line.map_err(|source| self.error(source))
+        let segments = self.state.segments().clone();
+        let written = segments.iter().rev().find(|segment| segment.length() > 0);
+        let line = written.map(|segment| segment.last_line()).transpose();
+        line.map_err(|source| self.state.error(source))
     }
-
-    fn last(&self) -> Option<&Segment> {
-        self.segments.back()
-    }
-
-    /// Deletes the segments before the acknowledged position, but not the last one.
-    fn delete_acknowledged(&mut self) -> io::Result<()> {
-        while self.segments.len() > 1
-            && let Some(first) = self.segments.front()
-            && (first.number < self.acknowledged.segment
-                || (first.number == self.acknowledged.segment
-                    && first.length <= self.acknowledged.offset))
-        {
-            fs::remove_file(first.path(&self.folder))?;
-            self.segments.pop_front();
-        }
-        Ok(())
-    }
-
-    fn error(&self, source: io::Error) -> SpoolError {
-        SpoolError::Io {
-            folder: self.folder.clone(),
-            source,
-        }
-    }
-}
-
-/// Acknowledged position; the beginning if the file is absent or not as it is written: lines are sent again then, and
-/// the collector knows them.
-fn read_acknowledged(folder: &Path) -> io::Result<SpoolPosition> {
-    let text = match fs::read_to_string(folder.join(ACKNOWLEDGED)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
-        text => text?,
-    };
-    let position = text
-        .trim_end()
-        .split_once(' ')
-        .and_then(|(segment, offset)| {
-            Some(SpoolPosition {
-                segment: segment.parse().ok()?,
-                offset: offset.parse().ok()?,
-            })
-        });
-    Ok(position.unwrap_or_default())
-}
-
-/// Replaces the file at once, so that a killed process leaves the old position or the new one.
-fn write_acknowledged(folder: &Path, position: SpoolPosition) -> io::Result<()> {
-    let next = folder.join(NEXT_ACKNOWLEDGED);
-    fs::write(&next, format!("{} {}\n", position.segment, position.offset))?;
-    fs::rename(next, folder.join(ACKNOWLEDGED))
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use tokio::sync::{oneshot, watch};
 use super::chain_id::record_id;
 use super::interval::merged;
 use super::metrics::RecorderMetrics;
+use super::refusals::may_repeat;
 use crate::audit::emitter::Emitter;
 use crate::audit::link::ChainId;
 use crate::audit::record::{Interval, Record, Service};
 use crate::audit::text::Text;
+use crate::audit::unlinked::UnlinkedLine;
 use crate::clock::Clock;
 
 /// Limit of records that wait for the writer.
@@ -31,11 +33,12 @@ pub struct RecorderSettings {
 /// Result of handing over a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// The record is in the chain, or counted by a record that covers several refusals.
+    /// The record is kept, or counted by a record that covers several refusals.
     Written,
     /// The record is written later.
     Late,
-    /// There was no room. A gap record will report the number of such records.
+    /// There was no room where records are kept: the spool, or without one standard output. A gap record will report the
+    /// number of such records.
     Dropped,
 }
 
@@ -45,23 +48,40 @@ pub(super) struct RecorderState {
     pub settings: RecorderSettings,
     pub clock: Clock,
     pub metrics: RecorderMetrics,
-    /// Records without room that no gap record has reported.
+    /// Records that are not kept, and that no gap record has reported.
     lost: Mutex<Option<Interval>>,
     pub is_stopping: AtomicBool,
     /// Set when the last record is written.
     pub has_ended: watch::Sender<bool>,
 }
 
-pub(super) enum RecorderMessage {
-    Record(QueuedRecord),
-    /// The stop flag is set.
-    Wake,
-}
-
 pub(super) struct QueuedRecord {
-    pub record: Box<Record>,
+    pub record: RecordForm,
     pub arrived: Instant,
     pub done: oneshot::Sender<Recorded>,
+}
+
+/// Form of a record in the queue.
+pub(super) enum RecordForm {
+    /// Record that is one line. It is made by the admission's thread, which takes less time than to hand over a record
+    /// of many texts.
+    Line(UnlinkedLine, Timestamp),
+    /// Record that may be counted together with others, or need several lines.
+    Record(Box<Record>),
+}
+
+impl RecordForm {
+    pub(super) fn of(record: Record) -> Self {
+        let line = if may_repeat(&record) {
+            None
+        } else {
+            UnlinkedLine::new(&record)
+        };
+        match line {
+            Some(line) => Self::Line(line, record.time),
+            None => Self::Record(Box::new(record)),
+        }
+    }
 }
 
 impl RecorderState {
@@ -82,7 +102,7 @@ impl RecorderState {
             cluster: self.settings.cluster.clone(),
             service: self.settings.service.clone(),
             time,
-            id: Text::new(&record_id(time)),
+            id: record_id(time),
         }
     }
 
@@ -96,6 +116,11 @@ impl RecorderState {
 
     pub(super) fn count_all_lost(&self, records: Interval) {
         self.metrics.dropped.inc_by(records.count);
+        self.restore_lost(records);
+    }
+
+    /// Returns records that are counted already: the gap record about them is lost itself.
+    pub(super) fn restore_lost(&self, records: Interval) {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         *lost = Some(merged(*lost, records));
     }

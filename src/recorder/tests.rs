@@ -226,6 +226,11 @@ fn docs_contain_the_limits() {
         ("Records that wait for the writer", QUEUE_CAPACITY),
         ("Milliseconds that an admission waits", 50),
         ("Bytes of lines that wait for standard output", waiting),
+        ("Microseconds between two groups of records", 250),
+        (
+            "Milliseconds between two groups of lines for standard output",
+            5,
+        ),
         ("Seconds between records of a refusal that repeats", 60),
         (
             "Records of refusals in a namespace and that time",
@@ -242,5 +247,7 @@ fn docs_contain_the_limits() {
         assert!(docs.contains(&row), "docs/AUDIT.md lacks {row}");
     }
     assert_eq!(MAX_WAIT, Duration::from_millis(50));
+    assert_eq!(GROUP_INTERVAL, Duration::from_micros(250));
+    assert_eq!(STDOUT_INTERVAL, Duration::from_millis(5));
     assert_eq!(REPEAT_INTERVAL, Duration::from_mins(1));
 }

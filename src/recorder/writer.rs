@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::account::GroupAccount;
 use super::refusals::Refusals;
-use super::state::{QUEUE_CAPACITY, QueuedRecord, Recorded, RecorderMessage, RecorderState};
+use super::sinks::RecordSinks;
+use super::state::{QueuedRecord, RecordForm, Recorded, RecorderState};
 use crate::audit::MAX_LINE;
 use crate::audit::chain::{Chain, Line};
 use crate::audit::parts::{MAX_TARGETS, parts};
-use crate::audit::record::{Interval, Record};
-use crate::telemetry::line_writer::LineWriter;
+use crate::audit::record::Record;
+use crate::audit::unlinked::UnlinkedLine;
+use crate::telemetry::mailbox::MailboxReceiver;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 /// Size in bytes from which a group of lines is handed over.
@@ -34,35 +37,28 @@ pub(super) struct RecordWriter {
     shared: Arc<RecorderState>,
     chain: Chain,
     refusals: Refusals,
-    out: LineWriter,
+    sinks: RecordSinks,
     lines: Vec<u8>,
     count: u64,
+    account: GroupAccount,
     /// Records of the group, whose admissions wait.
     waiting: Vec<oneshot::Sender<Recorded>>,
 }
 
 /// Writes records until the process stops or all handles are dropped.
-pub(super) fn write_records(mut writer: RecordWriter, messages: &Receiver<RecorderMessage>) {
-    let start = writer.shared.emitter().start(None);
+pub(super) fn write_records(mut writer: RecordWriter, mut queue: MailboxReceiver<QueuedRecord>) {
+    let start = writer.shared.emitter().start(writer.sinks.predecessor());
     writer.append(Box::new(start));
     writer.hand_over();
+    let mut records = Vec::new();
     loop {
-        let is_connected = match messages.recv_timeout(writer.timeout()) {
-            Ok(first) => {
-                writer.write_group(first, messages);
-                true
-            }
-            Err(RecvTimeoutError::Timeout) => true,
-            Err(RecvTimeoutError::Disconnected) => false,
-        };
-        writer.write_due();
-        writer.hand_over();
+        let is_connected = queue.take(&mut records, writer.timeout());
+        writer.write_group(&mut records);
         let is_stopping = writer.shared.is_stopping.load(Ordering::Acquire);
         if is_stopping || !is_connected {
             // Admissions that wait are written before the last record.
-            while let Ok(message) = messages.try_recv() {
-                writer.write_group(message, messages);
-            }
+            queue.take(&mut records, Duration::ZERO);
+            writer.write_group(&mut records);
             writer.end();
             return;
         }
@@ -70,14 +66,15 @@ pub(super) fn write_records(mut writer: RecordWriter, messages: &Receiver<Record
 }
 
 impl RecordWriter {
-    pub(super) fn new(shared: Arc<RecorderState>, out: LineWriter) -> Self {
+    pub(super) fn new(shared: Arc<RecorderState>, sinks: RecordSinks) -> Self {
         Self {
             chain: Chain::new(shared.settings.chain.clone()),
             shared,
             refusals: Refusals::default(),
-            out,
+            sinks,
             lines: Vec::new(),
             count: 0,
+            account: GroupAccount::default(),
             waiting: Vec::new(),
         }
     }
@@ -95,23 +92,17 @@ impl RecordWriter {
         }
     }
 
-    /// Writes a record and those that wait behind it.
-    fn write_group(&mut self, first: RecorderMessage, messages: &Receiver<RecorderMessage>) {
+    /// Writes records that waited together.
+    fn write_group(&mut self, records: &mut Vec<QueuedRecord>) {
         // Refusals of the interval before are reported first.
         self.write_due();
-        let (mut next, mut count) = (Some(first), 0);
-        while let Some(message) = next {
-            if let RecorderMessage::Record(queued) = message {
-                self.write(queued);
+        for queued in records.drain(..) {
+            self.write(queued);
+            if self.lines.len() >= GROUP_BYTES {
+                self.hand_over();
             }
-            count += 1;
-            let is_complete = count == QUEUE_CAPACITY || self.lines.len() >= GROUP_BYTES;
-            next = if is_complete {
-                None
-            } else {
-                messages.try_recv().ok()
-            };
         }
+        self.write_due();
         self.hand_over();
     }
 
@@ -121,19 +112,22 @@ impl RecordWriter {
             arrived,
             done,
         } = queued;
-        match self.refusals.filter(record, arrived) {
-            None => {
-                self.shared.metrics.repeated.inc();
-                self.waiting.push(done);
-            }
-            Some(record) => {
-                if self.append(record) {
-                    self.waiting.push(done);
+        let is_kept = match record {
+            RecordForm::Line(line, time) => self.append_line(&line, time),
+            RecordForm::Record(record) => {
+                if let Some(record) = self.refusals.filter(record, arrived) {
+                    self.append(record)
                 } else {
-                    // An admission that does not wait any more has gone on.
-                    let _ = done.send(Recorded::Dropped);
+                    self.shared.metrics.repeated.inc();
+                    true
                 }
             }
+        };
+        if is_kept {
+            self.waiting.push(done);
+        } else {
+            // An admission that does not wait any more has gone on.
+            let _ = done.send(Recorded::Dropped);
         }
     }
 
@@ -147,7 +141,7 @@ impl RecordWriter {
 
     fn write_gap(&mut self) {
         if self.shared.has_lost()
-            && self.has_room(1)
+            && self.sinks.would_keep(self.lines.len() + MAX_LINE + 1)
             && let Some(gap) = self.shared.take_lost()
         {
             let record = self.shared.emitter().gap(gap);
@@ -155,16 +149,26 @@ impl RecordWriter {
         }
     }
 
+    /// Numbers a record that is one line, if there is room.
+    fn append_line(&mut self, line: &UnlinkedLine, time: Timestamp) -> bool {
+        let account = GroupAccount::of_one(time);
+        if !self.has_room(1) {
+            self.count_lost(&account);
+            return false;
+        }
+        self.account.add(&account);
+        self.chain.append_unlinked(line, &mut self.lines);
+        self.count += 1;
+        true
+    }
+
     /// Numbers a record, if there is room for all of its parts.
     fn append(&mut self, record: Box<Record>) -> bool {
-        let accounted = record.repeat.unwrap_or(Interval {
-            count: 1,
-            from: record.time,
-            to: record.time,
-        });
+        let account = GroupAccount::of(&record);
         let record = if record.targets.len() <= MAX_TARGETS && self.has_room(1) {
             match self.chain.append_within(record, MAX_LINE) {
                 Ok(line) => {
+                    self.account.add(&account);
                     self.push(&line);
                     return true;
                 }
@@ -175,9 +179,10 @@ impl RecordWriter {
         };
         let records = parts(*record);
         if !self.has_room(records.len()) {
-            self.shared.count_all_lost(accounted);
+            self.count_lost(&account);
             return false;
         }
+        self.account.add(&account);
         for record in records {
             let line = self.chain.append(record);
             self.push(&line);
@@ -191,20 +196,41 @@ impl RecordWriter {
         self.count += 1;
     }
 
-    fn has_room(&self, lines: usize) -> bool {
-        self.out.has_room(self.lines.len() + lines * (MAX_LINE + 1))
+    fn count_lost(&self, lost: &GroupAccount) {
+        if let Some(records) = lost.records {
+            self.shared.count_all_lost(records);
+        }
+        if let Some(reported) = lost.reported {
+            self.shared.restore_lost(reported);
+        }
     }
 
-    /// Hands the group to standard output, and lets its admissions go on.
+    /// Whether there is room for more lines. A group that would not be kept together with them is written before.
+    fn has_room(&mut self, lines: usize) -> bool {
+        let more = lines * (MAX_LINE + 1);
+        if self.sinks.would_keep(self.lines.len() + more) {
+            return true;
+        }
+        self.hand_over();
+        self.sinks.has_room(more)
+    }
+
+    /// Writes the group, and lets its admissions go on.
     fn hand_over(&mut self) {
+        let mut result = Recorded::Written;
         if !self.lines.is_empty() {
             self.shared.metrics.written.inc_by(self.count);
-            self.out.send(std::mem::take(&mut self.lines), self.count);
+            let lines = std::mem::take(&mut self.lines);
+            let account = std::mem::take(&mut self.account);
+            if !self.sinks.write(lines, self.count) {
+                result = Recorded::Dropped;
+                self.count_lost(&account);
+            }
             self.count = 0;
         }
         for done in self.waiting.drain(..) {
             // An admission that does not wait any more has gone on.
-            let _ = done.send(Recorded::Written);
+            let _ = done.send(result);
         }
     }
 
@@ -212,7 +238,7 @@ impl RecordWriter {
     fn end(mut self) {
         if !self.has_room(MAX_LAST_LINES) {
             self.hand_over();
-            self.out.flush(FLUSH_TIMEOUT);
+            self.sinks.out.flush(FLUSH_TIMEOUT);
         }
         for record in self.refusals.take_all() {
             self.append(Box::new(record));
@@ -221,7 +247,7 @@ impl RecordWriter {
         let stop = self.shared.emitter().stop();
         self.append(Box::new(stop));
         self.hand_over();
-        self.out.flush(FLUSH_TIMEOUT);
+        self.sinks.out.flush(FLUSH_TIMEOUT);
         self.shared.has_ended.send_replace(true);
     }
 }

@@ -33,7 +33,7 @@ pub fn is_recorded(event: &AdmissionEvent<'_>) -> bool {
 
 /// Record of an admission that leaves one ([`is_recorded`]).
 #[must_use]
-pub fn record(event: &AdmissionEvent<'_>, emitter: &Emitter) -> Record {
+pub fn record(event: &AdmissionEvent<'_>, emitter: Emitter) -> Record {
     let (class, action) = match event.surface {
         Surface::Pods | Surface::DefaultsPods => (Class::Injection, Action::AdmitPod),
         Surface::Workloads | Surface::DefaultsWorkloads => {
@@ -43,7 +43,7 @@ pub fn record(event: &AdmissionEvent<'_>, emitter: &Emitter) -> Record {
     };
     let fields = &event.fields;
     let error = event.outcome.as_ref().err();
-    let mut record = emitter.record(class, action, outcome(event.outcome));
+    let mut record = emitter.into_record(class, action, outcome(event.outcome));
     record.actor = Some(Actor {
         credential_id: Text::new(fields.audit.credential_id),
         kind: "kubernetes",
@@ -109,7 +109,20 @@ fn object(event: &AdmissionEvent<'_>) -> ObjectFields {
         name: Text::new(fields.name),
         namespace: Text::new(fields.namespace),
         owner: fields.audit.controller.map(owner),
+        service_account: Text::new(service_account(fields.audit)),
     }
+}
+
+/// `ServiceAccount` whose defaults ask for a secret.
+fn service_account(fields: AuditFields<'_>) -> &str {
+    let requested = fields.requested.unwrap_or_default();
+    let names = requested
+        .iter()
+        .find_map(|requested| match &requested.origin {
+            SecretOrigin::ServiceAccount(name) => Some(&**name),
+            SecretOrigin::Object | SecretOrigin::Workload | SecretOrigin::Namespace => None,
+        });
+    names.unwrap_or_default()
 }
 
 /// Kind of a resource that the webhook admits; the resource itself if it is another one.
@@ -164,12 +177,12 @@ fn targets(event: &AdmissionEvent<'_>) -> Vec<TargetSecret> {
         Surface::Workloads | Surface::DefaultsWorkloads | Surface::Sources => true,
     };
     let is_namespace = event.fields.resource == "namespaces";
-    let origin = |origin| match origin {
+    let origin = |origin: &SecretOrigin| match origin {
         SecretOrigin::Object if event.surface == Surface::Sources && is_namespace => "namespace",
         SecretOrigin::Object if event.surface == Surface::Sources => "serviceaccount",
         SecretOrigin::Object if !is_template => "pod",
         SecretOrigin::Object | SecretOrigin::Workload => "template",
-        SecretOrigin::ServiceAccount => "serviceaccount",
+        SecretOrigin::ServiceAccount(_) => "serviceaccount",
         SecretOrigin::Namespace => "namespace",
     };
     // A Namespace is in itself.
@@ -182,7 +195,7 @@ fn targets(event: &AdmissionEvent<'_>) -> Vec<TargetSecret> {
         backend: Text::new(requested.secret.source.as_str()),
         name: Text::new(requested.secret.name.as_str()),
         namespace: Text::new(namespace),
-        origin: origin(requested.origin),
+        origin: origin(&requested.origin),
     };
     requested.unwrap_or_default().iter().map(target).collect()
 }

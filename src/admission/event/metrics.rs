@@ -1,5 +1,8 @@
 //! Metrics of the admission path.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -44,6 +47,27 @@ pub struct AdmissionMetrics {
     requests: Family<AdmissionLabels, Counter>,
     duration: Durations<DecisionLabels>,
     callers: Family<ChannelLabels, Counter>,
+    totals: Arc<AdmissionTotals>,
+}
+
+/// Admissions since the start, over all labels.
+#[derive(Debug, Default)]
+pub struct AdmissionTotals {
+    admissions: AtomicU64,
+    refusals: AtomicU64,
+}
+
+impl AdmissionTotals {
+    #[must_use]
+    pub fn admissions(&self) -> u64 {
+        self.admissions.load(Ordering::Relaxed)
+    }
+
+    /// Admissions that were denied.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
 }
 
 impl AdmissionMetrics {
@@ -54,6 +78,7 @@ impl AdmissionMetrics {
             requests: Family::default(),
             duration: Family::new_with_constructor(seconds),
             callers: Family::default(),
+            totals: Arc::default(),
         };
         registry.register(
             "admission_requests",
@@ -75,6 +100,11 @@ impl AdmissionMetrics {
         metrics
     }
 
+    #[must_use]
+    pub fn totals(&self) -> Arc<AdmissionTotals> {
+        Arc::clone(&self.totals)
+    }
+
     pub fn record(&self, event: &AdmissionEvent<'_>) {
         let AdmissionEvent {
             surface,
@@ -84,6 +114,10 @@ impl AdmissionMetrics {
             duration,
             ..
         } = *event;
+        self.totals.admissions.fetch_add(1, Ordering::Relaxed);
+        if decision == Decision::Denied {
+            self.totals.refusals.fetch_add(1, Ordering::Relaxed);
+        }
         self.requests
             .get_or_create(&AdmissionLabels {
                 surface,

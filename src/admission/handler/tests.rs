@@ -302,6 +302,34 @@ async fn workload_has_a_record_if_its_annotations_are_new() {
 }
 
 #[tokio::test]
+async fn change_that_asks_for_nothing_any_more_has_a_record_without_targets() {
+    let trail = Trail::new(OnAuditFailure::Ignore);
+    let mut workload = job("UPDATE");
+    workload["resource"] = json!({"group": "apps", "version": "v1", "resource": "deployments"});
+    workload["object"]["spec"]["template"]["metadata"] = json!({});
+    let response = trail.respond(Surface::Workloads, &workload).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let defaults = json!({
+        "uid": "u-3",
+        "resource": {"group": "", "version": "v1", "resource": "serviceaccounts"},
+        "namespace": "jobs",
+        "name": "dbt",
+        "operation": "UPDATE",
+        "userInfo": {"username": "alice"},
+        "object": {"metadata": {"name": "dbt"}},
+        "oldObject": {"metadata": {"name": "dbt", "annotations": {"secrets.floe.dev/env-from": "db"}}},
+    });
+    trail.respond(Surface::Sources, &defaults).await;
+    let records = trail.end().await;
+    assert_eq!(records.len(), 2, "{records:?}");
+    for (record, action) in records.iter().zip(["workload.admit", "defaults.admit"]) {
+        assert_eq!(record["action"], action);
+        assert_eq!(record["outcome"], "success");
+        assert!(record.get("targets").is_none(), "{record}");
+    }
+}
+
+#[tokio::test]
 async fn defaults_have_a_record_of_policy() {
     let trail = Trail::new(OnAuditFailure::Ignore);
     let object =

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ending of the names of segments.
 const ENDING: &str = ".jsonl";
@@ -12,18 +14,18 @@ const ENDING: &str = ".jsonl";
 /// Bytes that are read at once to find the beginning of a line.
 const CHUNK_BYTES: u64 = 64 << 10;
 
-/// A file with whole lines.
+/// A file with whole lines. One thread appends to it; others read what is complete.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub number: u64,
     /// Bytes of the whole lines.
-    pub length: u64,
+    length: AtomicU64,
     file: File,
 }
 
 impl Segment {
     /// Segments of a folder, oldest first. Other files are left alone.
-    pub(super) fn all(folder: &Path) -> io::Result<VecDeque<Self>> {
+    pub(super) fn all(folder: &Path) -> io::Result<VecDeque<Arc<Self>>> {
         let mut segments = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -35,11 +37,11 @@ impl Segment {
                 continue;
             };
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            segments.push(Self {
+            segments.push(Arc::new(Self {
                 number,
-                length: file.metadata()?.len(),
+                length: AtomicU64::new(file.metadata()?.len()),
                 file,
-            });
+            }));
         }
         segments.sort_unstable_by_key(|segment| segment.number);
         Ok(segments.into())
@@ -51,7 +53,7 @@ impl Segment {
         let file = options.read(true).write(true).create_new(true).open(path)?;
         Ok(Self {
             number,
-            length: 0,
+            length: AtomicU64::new(0),
             file,
         })
     }
@@ -60,20 +62,47 @@ impl Segment {
         path(folder, self.number)
     }
 
+    pub(super) fn length(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
     /// Appends whole lines. After a failure, such as a full volume, nothing of them remains.
-    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all_at(lines, self.length) {
+    pub(super) fn append(&self, lines: &[u8]) -> io::Result<()> {
+        let length = self.length();
+        if let Err(error) = self.file.write_all_at(lines, length) {
             // If this fails too, the next lines are written over what remains.
-            let _ = self.file.set_len(self.length);
+            let _ = self.file.set_len(length);
             return Err(error);
         }
-        self.length += lines.len() as u64;
+        let length = length + lines.len() as u64;
+        self.length.store(length, Ordering::Release);
         Ok(())
+    }
+
+    /// Checks that there is room for `bytes` on the volume, by writing them and cutting them off again.
+    pub(super) fn probe(&self, bytes: usize) -> io::Result<()> {
+        let length = self.length();
+        let written = self.file.write_all_at(&vec![0; bytes], length);
+        self.file.set_len(length)?;
+        written
+    }
+
+    /// Lines from `offset` on.
+    pub(super) fn count_lines(&self, offset: u64) -> io::Result<u64> {
+        let (mut begin, end, mut lines) = (offset, self.length(), 0);
+        while begin < end {
+            let mut chunk = vec![0; usize::try_from((end - begin).min(CHUNK_BYTES)).unwrap_or(0)];
+            self.file.read_exact_at(&mut chunk, begin)?;
+            let ends = |count, byte: &u8| count + u64::from(*byte == b'\n');
+            lines = chunk.iter().fold(lines, ends);
+            begin += chunk.len() as u64;
+        }
+        Ok(lines)
     }
 
     /// Whole lines of at most `max` bytes, but at least one.
     pub(super) fn read(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-        let rest = self.length.saturating_sub(offset);
+        let rest = self.length().saturating_sub(offset);
         let mut lines = vec![0; usize::try_from(rest).unwrap_or(max).min(max)];
         self.file.read_exact_at(&mut lines, offset)?;
         if let Some(end) = lines.iter().rposition(|byte| *byte == b'\n') {
@@ -89,7 +118,7 @@ impl Segment {
 
     /// Last line, without its newline.
     pub(super) fn last_line(&self) -> io::Result<Vec<u8>> {
-        let end = self.length.saturating_sub(1);
+        let end = self.length().saturating_sub(1);
         let begin = self.line_before(end)?;
         let mut line = vec![0; usize::try_from(end - begin).unwrap_or_default()];
         self.file.read_exact_at(&mut line, begin)?;
@@ -97,11 +126,11 @@ impl Segment {
     }
 
     /// Cuts off a last line without its newline.
-    pub(super) fn cut_torn_line(&mut self) -> io::Result<()> {
-        let whole = self.line_before(self.length)?;
-        if whole < self.length {
+    pub(super) fn cut_torn_line(&self) -> io::Result<()> {
+        let whole = self.line_before(self.length())?;
+        if whole < self.length() {
             self.file.set_len(whole)?;
-            self.length = whole;
+            self.length.store(whole, Ordering::Release);
         }
         Ok(())
     }

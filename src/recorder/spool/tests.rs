@@ -1,6 +1,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
+use super::state::ACKNOWLEDGED;
 use super::*;
 
 fn line(number: usize) -> Vec<u8> {
@@ -11,7 +12,7 @@ fn line(number: usize) -> Vec<u8> {
 fn lines_from(spool: &Spool, from: SpoolPosition, max: usize) -> Vec<Vec<u8>> {
     let (mut position, mut lines) = (from, Vec::new());
     loop {
-        let (read, next) = spool.read(position, max).unwrap();
+        let (read, next) = spool.reader().read(position, max).unwrap();
         if read.is_empty() {
             return lines;
         }
@@ -36,16 +37,23 @@ fn spool_keeps_lines_in_order_across_segments_and_processes() {
     for line in &lines[6_000..] {
         spool.append(line).unwrap();
     }
-    assert!(spool.segments.len() > 2, "{}", spool.segments.len());
     assert!(
+        spool.state.segments().len() > 2,
+        "{}",
+        spool.state.segments().len()
+    );
+    let mut segments = spool.state.segments().clone().into_iter();
+    assert!(segments.all(|segment| segment.length() <= MAX_SEGMENT_BYTES));
+    assert_eq!(
         spool
-            .segments
-            .iter()
-            .all(|segment| segment.length <= MAX_SEGMENT_BYTES)
+            .reader()
+            .lines_behind(SpoolPosition::default())
+            .unwrap(),
+        10_000
     );
     for max in [1, 5_000, 1 << 20] {
         assert_eq!(
-            lines_from(&spool, spool.acknowledged(), max),
+            lines_from(&spool, spool.reader().acknowledged(), max),
             lines,
             "{max}"
         );
@@ -62,28 +70,39 @@ fn acknowledged_segments_are_deleted_and_stay_so() {
         spool.append(&line(number)).unwrap();
     }
     let before = spool.bytes();
-    let (lines, position) = spool.read(spool.acknowledged(), 5 << 20).unwrap();
-    spool.acknowledge(position).unwrap();
+    let (lines, position) = spool
+        .reader()
+        .read(spool.reader().acknowledged(), 5 << 20)
+        .unwrap();
+    spool.reader().acknowledge(position).unwrap();
     assert_eq!(spool.bytes(), before - lines.len() as u64);
-    let rest = lines_from(&spool, spool.acknowledged(), 1 << 20);
-    let (_, position) = spool.read(spool.acknowledged(), 5_000).unwrap();
-    spool.acknowledge(position).unwrap();
+    let rest = lines_from(&spool, spool.reader().acknowledged(), 1 << 20);
+    let (_, position) = spool
+        .reader()
+        .read(spool.reader().acknowledged(), 5_000)
+        .unwrap();
+    spool.reader().acknowledge(position).unwrap();
     drop(spool);
     let spool = Spool::open(folder.path()).unwrap();
-    assert_eq!(spool.acknowledged(), position);
-    assert_eq!(lines_from(&spool, spool.acknowledged(), 1 << 20), rest[4..]);
+    assert_eq!(spool.reader().acknowledged(), position);
+    assert_eq!(
+        lines_from(&spool, spool.reader().acknowledged(), 1 << 20),
+        rest[4..]
+    );
     // A position of an earlier answer changes nothing.
-    let mut spool = spool;
-    spool.acknowledge(SpoolPosition::default()).unwrap();
-    assert_eq!(spool.acknowledged(), position);
+    spool
+        .reader()
+        .acknowledge(SpoolPosition::default())
+        .unwrap();
+    assert_eq!(spool.reader().acknowledged(), position);
     // Neither does one that the spool does not have.
     let beyond = SpoolPosition {
         segment: 99,
         offset: 0,
     };
-    spool.acknowledge(beyond).unwrap();
-    assert_eq!(spool.acknowledged(), spool.end());
-    assert!(lines_from(&spool, spool.acknowledged(), 1 << 20).is_empty());
+    spool.reader().acknowledge(beyond).unwrap();
+    assert_eq!(spool.reader().acknowledged(), spool.reader().end());
+    assert!(lines_from(&spool, spool.reader().acknowledged(), 1 << 20).is_empty());
 }
 
 #[test]
@@ -91,13 +110,13 @@ fn numbers_of_segments_are_not_used_twice() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(folder.path()).unwrap();
     spool.append(b"1\n").unwrap();
-    spool.acknowledge(spool.end()).unwrap();
-    let acknowledged = spool.acknowledged();
+    spool.reader().acknowledge(spool.reader().end()).unwrap();
+    let acknowledged = spool.reader().acknowledged();
     drop(spool);
     std::fs::remove_file(folder.path().join("00000000000000000001.jsonl")).unwrap();
     let mut spool = Spool::open(folder.path()).unwrap();
     spool.append(b"2\n").unwrap();
-    assert!(spool.end() > acknowledged);
+    assert!(spool.reader().end() > acknowledged);
     assert_eq!(lines_from(&spool, acknowledged, 10), [b"2\n"]);
 }
 
@@ -114,8 +133,11 @@ fn full_spool_takes_nothing_until_lines_are_acknowledged() {
     assert!(matches!(full, SpoolError::Full), "{full}");
     assert!(spool.bytes() <= MAX_SPOOL_BYTES);
     assert!(spool.bytes() + group.len() as u64 > MAX_SPOOL_BYTES);
-    let (_, position) = spool.read(spool.acknowledged(), 5 << 20).unwrap();
-    spool.acknowledge(position).unwrap();
+    let (_, position) = spool
+        .reader()
+        .read(spool.reader().acknowledged(), 5 << 20)
+        .unwrap();
+    spool.reader().acknowledge(position).unwrap();
     spool.append(&group).unwrap();
 }
 
@@ -140,7 +162,10 @@ fn torn_line_is_cut_off() {
         } else {
             Vec::new()
         };
-        assert_eq!(lines_from(&spool, spool.acknowledged(), 10_000), expected);
+        assert_eq!(
+            lines_from(&spool, spool.reader().acknowledged(), 10_000),
+            expected
+        );
         assert_eq!(std::fs::metadata(&path).unwrap().len(), spool.bytes());
     }
 }
@@ -150,13 +175,13 @@ fn position_that_cannot_be_read_sends_all_lines_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(folder.path()).unwrap();
     spool.append(b"1\n2\n").unwrap();
-    spool.acknowledge(spool.end()).unwrap();
+    spool.reader().acknowledge(spool.reader().end()).unwrap();
     drop(spool);
     for garbage in [&b"x"[..], b"", b"1", b"1 x", b"\xff\xff"] {
         std::fs::write(folder.path().join(ACKNOWLEDGED), garbage).unwrap();
         let spool = Spool::open(folder.path()).unwrap();
         assert_eq!(
-            lines_from(&spool, spool.acknowledged(), 10).concat(),
+            lines_from(&spool, spool.reader().acknowledged(), 10).concat(),
             b"1\n2\n"
         );
     }
@@ -228,4 +253,55 @@ fn killed_process_loses_no_line_that_it_confirmed() {
         }
     }
     assert!(confirmed > 1_000, "{confirmed}");
+}
+
+#[test]
+fn lines_are_read_while_others_are_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(folder.path()).unwrap();
+    let reader = spool.reader();
+    let reading = std::thread::spawn(move || {
+        let (mut position, mut count) = (reader.acknowledged(), 0);
+        while count < 20_000 {
+            let (lines, next) = reader.read(position, 100_000).unwrap();
+            for read in lines.split_inclusive(|byte| *byte == b'\n') {
+                assert_eq!(read, line(count));
+                count += 1;
+            }
+            reader.acknowledge(next).unwrap();
+            position = next;
+        }
+        (reader.bytes(), reader.bytes_behind(position))
+    });
+    for number in 0..20_000 {
+        spool.append(&line(number)).unwrap();
+    }
+    let (bytes, unread) = reading.join().unwrap();
+    assert!(bytes <= MAX_SEGMENT_BYTES, "{bytes}");
+    assert_eq!(unread, 0);
+}
+
+#[test]
+fn last_line_stays_when_all_lines_are_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(folder.path()).unwrap();
+    for number in 0..5_000 {
+        spool.append(&line(number)).unwrap();
+    }
+    spool.reader().acknowledge(spool.reader().end()).unwrap();
+    drop(spool);
+    let spool = Spool::open(folder.path()).unwrap();
+    assert_eq!(spool.state.segments().len(), 1);
+    assert_eq!(number_of(&spool.last_line().unwrap().unwrap()), 4_999);
+}
+
+#[test]
+fn probe_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(folder.path()).unwrap();
+    spool.append(b"1\n").unwrap();
+    spool.probe(10_000).unwrap();
+    spool.append(b"2\n").unwrap();
+    let written = std::fs::read(folder.path().join("00000000000000000001.jsonl")).unwrap();
+    assert_eq!(written, b"1\n2\n");
 }

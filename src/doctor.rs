@@ -19,8 +19,8 @@ use kube::Client;
 pub use check::{Check, CheckId, Status};
 
 use self::checks::{
-    admission, api_server, callers, certificate, configuration, drift, integrations, permissions,
-    service, trust, workloads,
+    admission, api_server, audit_trail, callers, certificate, configuration, drift, integrations,
+    permissions, service, trust, workloads,
 };
 use self::reader::InstallationTarget;
 use crate::clock::Clock;
@@ -75,6 +75,8 @@ pub(crate) async fn examine(
     checks.extend(service::evaluate(&installation));
     checks.push(callers::evaluate(&installation));
     checks.extend(workloads::evaluate(&installation));
+    let admin = audit_trail::read(client, &installation).await;
+    checks.extend(audit_trail::evaluate(&installation, &admin));
     checks.extend(permissions::evaluate(&installation, &review));
     checks.push(match probe_namespace {
         Some(namespace) => {

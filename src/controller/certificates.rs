@@ -4,6 +4,9 @@
 //! First, every entry of the webhook configuration trusts the new CA beside the old one. API servers pick up the change
 //! one by one, so the new serving certificate is written into the Secret that `serve` reads only after a grace period.
 //! A leader that dies between these two steps leaves a CA whose key nobody has; the next leader issues another one.
+//!
+//! The certificate of `admin` has a CA of its own, which no webhook configuration trusts: `serve` mounts `ca.crt` of the
+//! Secret. There, the first step is to write `ca.crt` alone, and the grace period is that of a kubelet.
 
 mod configuration;
 
@@ -31,20 +34,33 @@ use crate::tls::{Bundle, IssueError, RenewalReason, ServingPair, issue, renewal_
 /// trusted, even if the certificate is renewed several times in a short time.
 const MAX_OLDER_CAS: usize = 3;
 
-/// Settings of the self-managed certificate.
+/// Grace periods that a mounted file takes. A kubelet renews it about every minute and a half; API servers see a change
+/// of the configuration within seconds.
+const MOUNT_GRACES: u32 = 6;
+
+/// Place that publishes the CA to its clients.
+#[derive(Clone, Debug)]
+pub enum CaPublication {
+    /// All entries of a `MutatingWebhookConfiguration`, by its name.
+    Configuration(String),
+    /// `ca.crt` of the Secret, which clients mount.
+    Secret,
+}
+
+/// Settings of a self-managed certificate.
 #[derive(Clone, Debug)]
 pub struct CertificateSettings {
     /// Namespace of the Secret.
     pub namespace: String,
     /// Secret that has the certificate and its key.
     pub secret: String,
-    /// `MutatingWebhookConfiguration` whose entries trust the CA.
-    pub configuration: String,
-    /// DNS names under which the API server calls the webhook.
+    pub publication: CaPublication,
+    /// DNS names under which clients call the server.
     pub names: BTreeSet<String>,
     /// Validity of a new certificate.
     pub validity: Duration,
-    /// Time between the new CA in the configuration and the new certificate in the Secret.
+    /// Time between the new CA in the configuration and the new certificate in the Secret. Six times as long for a CA
+    /// that clients mount.
     pub ca_grace: Duration,
     /// Interval of reconciliations.
     pub poll_interval: Duration,
@@ -66,13 +82,19 @@ enum CertificateError {
     CaNotKept(String),
     #[error("there is no CA to be trusted; nothing is written into the webhook configuration")]
     NoCa,
+    #[error(
+        "Secret \"{0}\" was changed while clients learned the new CA, so the old certificate serves on; find out what else \
+         writes it: kubectl get secret {0} -o yaml --show-managed-fields"
+    )]
+    SecretChanged(String),
 }
 
 /// Renews the certificate and publishes its CA.
 #[derive(Debug)]
 pub struct Certificates {
     secret: TlsSecret,
-    configuration: WebhookConfiguration,
+    /// `None`: the Secret publishes the CA.
+    configuration: Option<WebhookConfiguration>,
     settings: CertificateSettings,
     provider: Arc<CryptoProvider>,
     metrics: ControllerMetrics,
@@ -89,9 +111,15 @@ impl Certificates {
         metrics: ControllerMetrics,
         clock: Clock,
     ) -> Self {
+        let configuration = match &settings.publication {
+            CaPublication::Configuration(name) => {
+                Some(WebhookConfiguration::new(api.clone(), name))
+            }
+            CaPublication::Secret => None,
+        };
         Self {
             secret: TlsSecret::new(api.clone(), &settings.namespace, &settings.secret),
-            configuration: WebhookConfiguration::new(api.clone(), &settings.configuration),
+            configuration,
             settings,
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             metrics,
@@ -118,13 +146,25 @@ impl Certificates {
                 self.0.set(0);
             }
         }
-        let _reset = ResetNotAfter(&self.metrics.certificate_not_after);
+        let _reset = ResetNotAfter(self.not_after());
         loop {
             if let Err(error) = self.reconcile().await {
                 self.metrics.rotation_ended(RotationResult::Failed);
-                warn!(error = %ErrorChain(&error), "certificate reconciliation failed");
+                warn!(
+                    secret = self.settings.secret,
+                    error = %ErrorChain(&error),
+                    "certificate reconciliation failed"
+                );
             }
             sleep(self.settings.poll_interval).await;
+        }
+    }
+
+    /// Gauge of the end of validity.
+    fn not_after(&self) -> &Gauge {
+        match self.configuration {
+            Some(_) => &self.metrics.certificate_not_after,
+            None => &self.metrics.admin_certificate_not_after,
         }
     }
 
@@ -139,9 +179,7 @@ impl Certificates {
             now,
         );
         if let Ok(pair) = &present {
-            self.metrics
-                .certificate_not_after
-                .set(pair.not_after.as_second());
+            self.not_after().set(pair.not_after.as_second());
         }
         let reason = renewal_reason(
             present.as_ref(),
@@ -151,7 +189,10 @@ impl Certificates {
             now,
         );
         match reason {
-            None => self.publish(&stored.ca).await.map(drop),
+            None => match &self.configuration {
+                Some(configuration) => publish(configuration, &stored.ca).await.map(drop),
+                None => Ok(()),
+            },
             Some(reason) => {
                 self.renew_traced(&stored, present.as_ref().ok(), &reason, now)
                     .await
@@ -198,24 +239,64 @@ impl Certificates {
             MAX_OLDER_CAS,
             now,
         );
-        self.publish(&trusted).await?;
         // Without a certificate that is served and trusted, there is no reason to wait.
-        if !older.is_empty() {
+        let waits = !older.is_empty();
+        match &self.configuration {
+            Some(configuration) => {
+                self.announce(configuration, &trusted, waits).await?;
+                self.secret.write(stored, &issued, &trusted).await?;
+            }
+            None if waits => {
+                let stored = self.announce_in_secret(stored, &trusted).await?;
+                self.secret.write(&stored, &issued, &trusted).await?;
+            }
+            None => self.secret.write(stored, &issued, &trusted).await?,
+        }
+        self.not_after().set(issued.not_after.as_second());
+        self.metrics.rotation_ended(RotationResult::Rotated);
+        info!(
+            secret = self.settings.secret,
+            not_after = %issued.not_after,
+            reason = %reason,
+            "issued a serving certificate"
+        );
+        Ok(())
+    }
+
+    /// Publishes the CAs in the configuration, and waits for the grace period if a trusted certificate is served.
+    async fn announce(
+        &self,
+        configuration: &WebhookConfiguration,
+        trusted: &Bundle,
+        waits: bool,
+    ) -> Result<(), CertificateError> {
+        publish(configuration, trusted).await?;
+        if waits {
             sleep(self.settings.ca_grace).await;
             // Another writer of the configuration may have replaced the caBundle in the meantime.
-            if !self.publish(&trusted).await? {
-                return Err(CertificateError::CaNotKept(
-                    self.settings.configuration.clone(),
-                ));
+            if !publish(configuration, trusted).await? {
+                let name = configuration.name().to_owned();
+                return Err(CertificateError::CaNotKept(name));
             }
         }
-        self.secret.write(stored, &issued, &trusted).await?;
-        self.metrics
-            .certificate_not_after
-            .set(issued.not_after.as_second());
-        self.metrics.rotation_ended(RotationResult::Rotated);
-        info!(not_after = %issued.not_after, reason = %reason, "issued a serving certificate");
         Ok(())
+    }
+
+    /// Publishes the CAs in the Secret, beside the present pair, and waits until clients have them. Returns the Secret.
+    async fn announce_in_secret(
+        &self,
+        stored: &StoredPair,
+        trusted: &Bundle,
+    ) -> Result<StoredPair, CertificateError> {
+        self.secret.write_ca(stored, trusted).await?;
+        sleep(self.settings.ca_grace * MOUNT_GRACES).await;
+        let current = self.secret.read().await?;
+        if current.ca == *trusted && current.chain == stored.chain {
+            Ok(current)
+        } else {
+            let name = self.settings.secret.clone();
+            Err(CertificateError::SecretChanged(name))
+        }
     }
 
     /// CAs that verify the present pair: those stored beside it, and those that the configuration trusts already (after
@@ -227,7 +308,9 @@ impl Certificates {
         now: Timestamp,
     ) -> Result<Bundle, CertificateError> {
         let mut verifying = stored.ca.verifying(pair, &self.provider, now);
-        if let Some(current) = self.configuration.read().await? {
+        if let Some(configuration) = &self.configuration
+            && let Some(current) = configuration.read().await?
+        {
             for trusted in current.bundles() {
                 verifying = verifying.prepend_to(
                     &trusted.verifying(pair, &self.provider, now),
@@ -238,24 +321,24 @@ impl Certificates {
         }
         Ok(verifying)
     }
+}
 
-    /// Writes `bundle` into all entries of the configuration. Returns `true` if nothing had to be written: all entries
-    /// have it already, or there is no configuration.
-    async fn publish(&self, bundle: &Bundle) -> Result<bool, CertificateError> {
-        if bundle.is_empty() {
-            return Err(CertificateError::NoCa);
-        }
-        let Some(current) = self.configuration.read().await? else {
-            return Ok(true);
-        };
-        let published = current.has_only(bundle);
-        if !published {
-            self.configuration.publish(&current, bundle).await?;
-            info!(
-                configuration = self.settings.configuration,
-                "caBundle written"
-            );
-        }
-        Ok(published)
+/// Writes `bundle` into all entries of the configuration. Returns `true` if nothing had to be written: all entries have
+/// it already, or there is no configuration.
+async fn publish(
+    configuration: &WebhookConfiguration,
+    bundle: &Bundle,
+) -> Result<bool, CertificateError> {
+    if bundle.is_empty() {
+        return Err(CertificateError::NoCa);
     }
+    let Some(current) = configuration.read().await? else {
+        return Ok(true);
+    };
+    let published = current.has_only(bundle);
+    if !published {
+        configuration.publish(&current, bundle).await?;
+        info!(configuration = configuration.name(), "caBundle written");
+    }
+    Ok(published)
 }

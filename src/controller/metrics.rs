@@ -149,6 +149,8 @@ pub struct ControllerMetrics {
     pub rotations: Family<RotationLabels, Counter>,
     /// End of validity of the self-managed certificate, in seconds since 1970; 0 on replicas that do not lead.
     pub certificate_not_after: Gauge,
+    /// Like [`Self::certificate_not_after`], of the certificate of `admin`.
+    pub admin_certificate_not_after: Gauge,
 }
 
 impl ControllerMetrics {
@@ -190,6 +192,11 @@ impl ControllerMetrics {
             "certificate_not_after_seconds",
             help,
             metrics.certificate_not_after.clone(),
+        );
+        registry.register(
+            "admin_certificate_not_after_seconds",
+            "End of validity of the self-managed certificate of admin, on the leader",
+            metrics.admin_certificate_not_after.clone(),
         );
         metrics.set_uninjected(0, 0);
         metrics

@@ -46,6 +46,14 @@ pub enum CheckId {
     Controller,
     /// Permissions of the controller's ServiceAccount.
     ControllerPermissions,
+    /// Output of the audit trail, and the certificate of its collector.
+    AuditTrail,
+    /// Replica of `admin`, and the claim of its store.
+    Admin,
+    /// Store, lag of the replicas and last checkpoint, as `admin` reports them.
+    AuditShipping,
+    /// Permissions of the ServiceAccount of `admin`.
+    AdminPermissions,
     /// Dry-run create of a pod, which shows whether the API server calls the webhook.
     Admission,
     /// Stakater Reloader.

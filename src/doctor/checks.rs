@@ -2,6 +2,7 @@
 
 pub(super) mod admission;
 pub(super) mod api_server;
+pub(super) mod audit_trail;
 pub(super) mod callers;
 pub(super) mod certificate;
 pub(super) mod configuration;

@@ -112,7 +112,7 @@ impl Installation {
         }
     }
 
-    /// Returns the Deployment of a component: `webhook` or `controller`.
+    /// Returns the Deployment of a component: `webhook`, `controller` or `admin`.
     pub fn deployment(&self, component: &str) -> Option<&Deployment> {
         self.deployments.found()?.iter().find(|deployment| {
             pod_labels(deployment).is_some_and(|labels| {
@@ -145,25 +145,27 @@ impl Installation {
             .unwrap_or(DEFAULT_LEASE)
     }
 
-    /// Returns the name of the TLS Secret.
-    pub fn secret_name(&self) -> String {
-        let of_flag = self.argument("webhook", "--tls-secret").map(str::to_owned);
+    /// Returns the name of the TLS Secret of a component, from its arguments or its volumes.
+    pub fn tls_secret_of(&self, component: &str) -> Option<String> {
+        let deployment = self.deployment(component)?;
         let of_volume = || {
-            let spec = pod_spec(self.deployment("webhook")?)?;
-            let volume = spec
-                .volumes
-                .as_ref()?
-                .iter()
-                .find(|volume| volume.name == "tls")?;
+            let volumes = pod_spec(deployment)?.volumes.as_ref()?;
+            let volume = volumes.iter().find(|volume| volume.name == "tls")?;
             volume.secret.as_ref()?.secret_name.clone()
         };
+        let of_flag = argument(deployment, "--tls-secret").map(str::to_owned);
+        of_flag.or_else(of_volume)
+    }
+
+    /// Returns the name of the TLS Secret of the webhook.
+    pub fn secret_name(&self) -> String {
         let default = || {
             format!(
                 "{}-tls",
                 self.service_name.as_deref().unwrap_or(DEFAULT_NAME)
             )
         };
-        of_flag.or_else(of_volume).unwrap_or_else(default)
+        self.tls_secret_of("webhook").unwrap_or_else(default)
     }
 
     pub fn certificate_source(&self) -> CertificateSource {
@@ -292,6 +294,10 @@ mod tests {
             Some("floe-secrets-controller")
         );
         assert_eq!(installation.argument("webhook", "--lease-name"), None);
-        assert!(installation.scope().is_empty() && installation.deployment("admin").is_none());
+        assert_eq!(
+            installation.tls_secret_of("admin").as_deref(),
+            Some("floe-secrets-webhook-admin-tls")
+        );
+        assert!(installation.scope().is_empty() && installation.deployment("console").is_none());
     }
 }

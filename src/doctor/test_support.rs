@@ -50,6 +50,7 @@ pub fn healthy_installation() -> Installation {
     let deployments = [
         include_str!("../../manifests/webhook/deployment.yaml"),
         include_str!("../../manifests/webhook/controller.yaml"),
+        include_str!("../../manifests/webhook/admin.yaml"),
     ]
     .map(|text| merged(&of_kind(text, "Deployment"), &available));
     let spec =
@@ -96,7 +97,21 @@ pub fn with_entries(change: impl FnOnce(&mut Vec<MutatingWebhook>)) -> Installat
     installation
 }
 
-/// Applies a JSON merge patch to a Deployment: 0 is the webhook's, 1 the controller's.
+/// Replaces the arguments of a Deployment's first container.
+pub fn set_arguments(installation: &mut Installation, index: usize, arguments: &[&str]) {
+    let containers = json!([{"name": "program", "args": arguments}]);
+    let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+    change_deployment(installation, index, &change);
+}
+
+/// Removes the Deployment of `admin`.
+pub fn remove_admin(installation: &mut Installation) {
+    if let Lookup::Found(deployments) = &mut installation.deployments {
+        deployments.truncate(2);
+    }
+}
+
+/// Applies a JSON merge patch to a Deployment: 0 is the webhook's, 1 the controller's, 2 that of `admin`.
 pub fn change_deployment(installation: &mut Installation, index: usize, change: &Value) {
     if let Lookup::Found(deployments) = &mut installation.deployments {
         deployments[index] = merged(&deployments[index], change);

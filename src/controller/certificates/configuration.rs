@@ -71,6 +71,10 @@ impl WebhookConfiguration {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> String {
         format!(
             "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}",

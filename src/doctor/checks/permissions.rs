@@ -1,4 +1,4 @@
-//! Checks the permissions of the webhook, of its controller, and of the caller.
+//! Checks the permissions of the webhook, of its controller, of `admin`, and of the caller.
 
 mod permission;
 mod required;
@@ -14,7 +14,7 @@ use crate::doctor::check::{Check, CheckId};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::cert_manager;
 
-/// Evaluates the permissions of the webhook and of the controller.
+/// Evaluates the permissions of the webhook, of the controller and of `admin`.
 pub fn evaluate(installation: &Installation, review: &PermissionReview) -> Vec<Check> {
     let webhook = match &review.webhook {
         Some(webhook) => account_permissions(CheckId::WebhookPermissions, installation, webhook),
@@ -23,11 +23,19 @@ pub fn evaluate(installation: &Installation, review: &PermissionReview) -> Vec<C
             "its ServiceAccount is not known, as its Deployment is not",
         ),
     };
-    // The controller is optional.
+    // The others are optional.
     let controller = review.controller.as_ref().map(|controller| {
         account_permissions(CheckId::ControllerPermissions, installation, controller)
     });
-    [webhook].into_iter().chain(controller).collect()
+    let admin = review
+        .admin
+        .as_ref()
+        .map(|admin| account_permissions(CheckId::AdminPermissions, installation, admin));
+    [webhook]
+        .into_iter()
+        .chain(controller)
+        .chain(admin)
+        .collect()
 }
 
 fn account_permissions(

@@ -115,7 +115,7 @@ fn trust(installation: &Installation, leaf: &Leaf, chain: &[u8]) -> Option<Check
 }
 
 /// Verifies the chain with the CAs of a bundle, except the name of the leaf.
-fn verify(
+pub fn verify(
     bundle: &[u8],
     chain: &[u8],
     name: &ServerName<'_>,

@@ -5,6 +5,8 @@ mod disruption_budget;
 mod replicas;
 mod versions;
 
+pub use self::replicas::evaluate_replicas;
+
 use crate::doctor::check::Check;
 use crate::doctor::installation::Installation;
 

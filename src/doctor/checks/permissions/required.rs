@@ -1,5 +1,5 @@
-//! Permissions that the webhook, its controller and the doctor need. Those of the first two are read from the shipped
-//! roles.
+//! Permissions that the webhook, its controller, `admin` and the doctor need. Those of the first three are read from the
+//! shipped roles.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -20,6 +20,12 @@ const SCANNED_KINDS: [&str; 6] = [
     "jobs.batch",
     "cronjobs.batch",
 ];
+
+/// Kinds that have no namespace, whatever the scope is.
+const CLUSTER_KINDS: [&str; 1] = ["tokenreviews.authentication.k8s.io"];
+
+/// Name of the Secret for the key of checkpoints in the shipped role.
+const DEFAULT_KEY_SECRET: &str = "floe-secrets-webhook-audit-key";
 
 /// A rule of a shipped role.
 #[derive(Clone, Debug)]
@@ -65,6 +71,15 @@ fn controller_rules() -> &'static [ShippedRule] {
     })
 }
 
+fn admin_rules() -> &'static [ShippedRule] {
+    static RULES: OnceLock<Vec<ShippedRule>> = OnceLock::new();
+    RULES.get_or_init(|| {
+        parse_rules(include_str!(
+            "../../../../manifests/webhook/admin-rbac.yaml"
+        ))
+    })
+}
+
 /// Expands the rules of a role to single permissions.
 fn expand(rules: &[ShippedRule], installation: &Installation) -> BTreeSet<Permission> {
     let scope = installation.scope();
@@ -77,7 +92,10 @@ fn expand(rules: &[ShippedRule], installation: &Installation) -> BTreeSet<Permis
                 let of_names =
                     names.map(|name| permission.clone().named(actual(name, installation)));
                 permissions.extend(of_names);
-            } else if scope.is_empty() {
+            } else if let Some(names) = &rule.resource_names {
+                let of_name = |name: &String| Permission::new(verb, &kind, "").named(name);
+                permissions.extend(names.iter().map(of_name));
+            } else if scope.is_empty() || CLUSTER_KINDS.contains(&kind.as_str()) {
                 permissions.insert(Permission::new(verb, &kind, ""));
             } else {
                 permissions.extend(
@@ -91,12 +109,15 @@ fn expand(rules: &[ShippedRule], installation: &Installation) -> BTreeSet<Permis
     permissions
 }
 
-/// Returns the name of the object in this installation. Of the shipped names, a release may change only the Lease's.
+/// Returns the name of the object in this installation. Of the shipped names, a release may change those of the Lease
+/// and of the key's Secret.
 fn actual<'n>(shipped: &'n str, installation: &'n Installation) -> &'n str {
-    if shipped == DEFAULT_LEASE {
-        installation.lease_name()
-    } else {
-        shipped
+    match shipped {
+        DEFAULT_LEASE => installation.lease_name(),
+        DEFAULT_KEY_SECRET => installation
+            .argument("admin", "--checkpoint-key")
+            .unwrap_or(shipped),
+        _ => shipped,
     }
 }
 
@@ -160,6 +181,28 @@ pub fn of_controller(installation: &Installation) -> BTreeSet<Permission> {
             ]);
         }
     }
+    if let Some(secret) = installation.argument("controller", "--admin-tls-secret") {
+        let of_verb =
+            |verb| Permission::new(verb, "secrets", &installation.namespace).named(secret);
+        permissions.extend(["get", "patch"].map(of_verb));
+    }
+    permissions
+}
+
+/// Permissions of the ServiceAccount of `admin`, without those of features that are disabled.
+pub fn of_admin(installation: &Installation) -> BTreeSet<Permission> {
+    let namespace = &installation.namespace;
+    let mut permissions = expand(admin_rules(), installation);
+    if installation.argument("admin", "--checkpoint-key").is_none() {
+        permissions.retain(|permission| permission.resource != "secrets");
+    }
+    if let Some(secret) = installation.argument("admin", "--tls-secret") {
+        permissions.insert(Permission::new("get", "secrets", namespace).named(secret));
+    }
+    if let Some(name) = installation.argument("admin", "--tls-certificate") {
+        permissions
+            .insert(Permission::new("get", "certificates.cert-manager.io", namespace).named(name));
+    }
     permissions
 }
 
@@ -203,6 +246,9 @@ pub fn of_doctor(
             Permission::new("get", "certificates.cert-manager.io", &namespace),
             Permission::new("get", "issuers.cert-manager.io", &namespace),
         ]);
+    }
+    if installation.deployment("admin").is_some() {
+        permissions.insert(Permission::new("get", "persistentvolumeclaims", own));
     }
     if let Some(namespace) = probe_namespace {
         permissions.extend([
@@ -252,6 +298,18 @@ mod tests {
         let lease = "update leases.coordination.k8s.io floe-secrets-controller in namespace floe-secrets-webhook";
         assert!(controller.contains(&lease.to_owned()), "{controller:?}");
         assert!(controller.contains(&"get secrets".to_owned()));
+        let admin: Vec<String> = of_admin(&installation)
+            .iter()
+            .map(Permission::describe)
+            .collect();
+        for permission in [
+            "create tokenreviews.authentication.k8s.io",
+            "get namespaces kube-system",
+            "get replicasets.apps",
+            "patch secrets floe-secrets-webhook-audit-key in namespace floe-secrets-webhook",
+        ] {
+            assert!(admin.contains(&permission.to_owned()), "{admin:?}");
+        }
         assert!(
             !of_doctor(&installation, Some("default"), true)
                 .iter()

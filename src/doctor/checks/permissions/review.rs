@@ -1,11 +1,11 @@
-//! Access reviews by the API server: permissions of the caller, the webhook and the controller.
+//! Access reviews by the API server: permissions of the caller, the webhook, the controller and `admin`.
 
 use std::collections::BTreeSet;
 
 use kube::Client;
 
 use super::permission::Permission;
-use super::required::{of_controller, of_doctor, of_webhook};
+use super::required::{of_admin, of_controller, of_doctor, of_webhook};
 use crate::doctor::installation::{Installation, pod_spec};
 use crate::kubernetes::reviews::{self, ReviewSubject};
 
@@ -35,6 +35,8 @@ pub struct PermissionReview {
     pub webhook: Option<AccountPermissions>,
     /// `None` if the ServiceAccount is unknown.
     pub controller: Option<AccountPermissions>,
+    /// `None` if the ServiceAccount is unknown.
+    pub admin: Option<AccountPermissions>,
 }
 
 /// Reviews all required permissions.
@@ -64,6 +66,7 @@ pub async fn read(
         caller,
         webhook: review_component("webhook", of_webhook(installation)).await,
         controller: review_component("controller", of_controller(installation)).await,
+        admin: review_component("admin", of_admin(installation)).await,
     }
 }
 

@@ -25,8 +25,8 @@ pub fn evaluate(installation: &Installation) -> Check {
     Check::failure(CheckId::Deployment, message, fix)
 }
 
-/// Evaluates the replicas of the webhook or of the controller. Admission does not depend on the controller, so its
-/// problems are warnings.
+/// Evaluates the replicas of the webhook, the controller or `admin`. Admission depends on the webhook alone, so problems
+/// of the others are warnings.
 pub fn evaluate_replicas(
     id: CheckId,
     deployment: &Deployment,
@@ -45,16 +45,23 @@ pub fn evaluate_replicas(
     let describe = format!(
         "kubectl -n {} describe deployment,replicaset,pods -l app.kubernetes.io/component={}",
         installation.namespace,
-        if is_webhook { "webhook" } else { "controller" }
+        match id {
+            CheckId::Deployment => "webhook",
+            CheckId::Admin => "admin",
+            _ => "controller",
+        }
     );
     let upgrade = |values: &str| installation.install_method().upgrade_command(values);
     if desired == 0 {
         let message = format!("Deployment {name} is scaled to 0");
-        let fix = upgrade(if is_webhook {
-            "--set replicas=2"
-        } else {
-            "--set controller.replicas=2"
-        });
+        let fix = match id {
+            CheckId::Deployment => upgrade("--set replicas=2"),
+            CheckId::Admin => format!(
+                "kubectl -n {} scale deployment {name} --replicas=1",
+                installation.namespace
+            ),
+            _ => upgrade("--set controller.replicas=2"),
+        };
         return problem(id, message, fix);
     }
     if available == 0 {

@@ -1,6 +1,8 @@
 //! Subcommands: one file for each, with its arguments and its composition root.
 
 #[cfg(feature = "cluster")]
+mod admin;
+#[cfg(feature = "cluster")]
 mod audit;
 mod compile;
 mod completions;
@@ -27,6 +29,8 @@ mod scan;
 #[cfg(feature = "cluster")]
 mod serve;
 #[cfg(feature = "cluster")]
+mod serving;
+#[cfg(feature = "cluster")]
 mod traces;
 
 use std::ffi::OsString;
@@ -34,6 +38,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+#[cfg(feature = "cluster")]
+use self::admin::AdminArgs;
 #[cfg(feature = "cluster")]
 use self::audit::AuditArgs;
 use self::compile::CompileArgs;
@@ -102,6 +108,13 @@ enum Command {
     /// Owners of refused pods are retried as soon as the secrets that they wait for exist.
     #[command(after_help = controller::EXAMPLES)]
     Controller(Box<ControllerArgs>),
+    #[cfg(feature = "cluster")]
+    /// Keep the audit trail: collect the records of all replicas in a store.
+    ///
+    /// Replicas of the webhook send the lines of their trails over TLS, with the token of their pod. Admission never
+    /// depends on it. While the store cannot be opened, the program is not ready, and replicas keep their lines.
+    #[command(after_help = admin::EXAMPLES)]
+    Admin(Box<AdminArgs>),
     /// Inject into manifests, offline: reads YAML or JSON and prints it patched.
     ///
     /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, nothing
@@ -166,7 +179,7 @@ enum Command {
     #[command(after_help = policy::EXAMPLES)]
     Policy(Box<AdmissionPolicyArgs>),
     #[cfg(feature = "cluster")]
-    /// Verify the audit trail.
+    /// Find, export, import and verify records of the audit trail.
     #[command(after_help = audit::EXAMPLES)]
     Audit(AuditArgs),
     /// Check the configuration file, show the effective settings, print the file's schema.
@@ -224,6 +237,10 @@ impl Cli {
             Command::Controller(args) => {
                 controller::run(*args, reload::ConfigReload::new(invocation, parsed))
             }
+            #[cfg(feature = "cluster")]
+            Command::Admin(args) => {
+                admin::run(*args, reload::ConfigReload::new(invocation, parsed))
+            }
             Command::Inject(args) => inject::run(*args),
             Command::Compile(args) => compile::run(*args),
             Command::Lint(args) => lint::run(*args),
@@ -237,7 +254,7 @@ impl Cli {
             Command::Rotation(args) => rotation::run(*args),
             Command::Policy(args) => policy::run(&args),
             #[cfg(feature = "cluster")]
-            Command::Audit(args) => audit::run(&args),
+            Command::Audit(args) => audit::run(args),
             Command::Config(args) => {
                 let config = parsed.config.as_ref();
                 config::run(
@@ -255,8 +272,12 @@ impl Cli {
     #[cfg(feature = "cluster")]
     fn checked(self, invocation: &Invocation) -> Result<Self, clap::Error> {
         let checked = match &self.command {
-            Command::Serve(args) => args.listener.check(),
+            Command::Serve(args) => {
+                let listener = args.listener.serving.check();
+                listener.and_then(|()| args.recorder.check())
+            }
             Command::Controller(args) => args.certificate.check(),
+            Command::Admin(args) => args.check(),
             _ => Ok(()),
         };
         checked.map_err(|message: String| {
@@ -327,7 +348,7 @@ mod tests {
             let serve = ["floe-secrets-webhook", "serve", "--tls-secret", "tls"];
             match Cli::try_parse_from(serve.iter().chain(more)).ok()?.command {
                 #[cfg(feature = "cluster")]
-                Command::Serve(args) => Some(args.listener.worker_threads),
+                Command::Serve(args) => Some(args.listener.serving.worker_threads),
                 _ => None,
             }
         };

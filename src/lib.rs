@@ -8,23 +8,31 @@
 //! 3. `finding`: problems in files.
 //! 4. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does. [`audit`]: records of the audit
-//!    trail, and their verification.
+//!    trail, and their verification. [`identity`]: owners of tokens.
 //! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts. [`recorder`]: the audit trail of this process.
-//! 6. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
-//! 7. [`cli`]: the command line that commands share. `config`: the configuration file.
-//! 8. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
-//! 9. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
-//!    `mutating_policy`: injection by the API server itself.
-//! 10. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
-//! 11. [`commands`]: one composition root for each subcommand. `fuzzing`: entries of fuzz targets.
+//!    [`store`]: stored lines of the audit trail.
+//! 6. [`trail`]: the trail of `admin` itself, with checkpoints and retention. [`attribution`]: who asked for the secrets
+//!    of records.
+//! 7. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
+//! 8. [`collector`]: lines of replicas, checked and stored.
+//! 9. [`cli`]: the command line that commands share. `config`: the configuration file.
+//! 10. [`scan`]. [`consumers`]: pods and workloads that use a Secret.
+//! 11. [`inject`], [`doctor`], [`controller`], [`rotation`]. `compile`: dbt profiles from floe manifests.
+//!     `mutating_policy`: injection by the API server itself.
+//! 12. `lint`: manifests and profiles, checked with the rules of admission. [`explain`]: reasons for what a live pod got.
+//! 13. [`commands`]: one composition root for each subcommand. `fuzzing`: entries of fuzz targets.
 
 pub mod admission;
+#[cfg(feature = "cluster")]
+pub mod attribution;
 #[cfg(feature = "cluster")]
 pub mod audit;
 pub mod backend;
 pub mod cli;
 #[cfg(feature = "cluster")]
 pub mod clock;
+#[cfg(feature = "cluster")]
+pub mod collector;
 pub mod commands;
 mod compile;
 mod config;
@@ -41,6 +49,8 @@ pub mod explain;
 mod finding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(feature = "cluster")]
+pub mod identity;
 pub mod inject;
 #[cfg(feature = "cluster")]
 pub mod kubernetes;
@@ -56,7 +66,11 @@ pub mod scan;
 #[cfg(feature = "cluster")]
 pub mod server;
 mod stack;
+#[cfg(feature = "cluster")]
+pub mod store;
 pub mod telemetry;
 #[cfg(feature = "cluster")]
 pub mod tls;
+#[cfg(feature = "cluster")]
+pub mod trail;
 mod yaml;

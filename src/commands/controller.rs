@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use clap::ArgMatches;
+use futures::future::join_all;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +23,7 @@ use super::program::subcommand_args;
 use super::reload::ConfigReload;
 use super::traces;
 use crate::clock::Clock;
-use crate::controller::certificates::{CertificateSettings, Certificates};
+use crate::controller::certificates::{CaPublication, CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::retry::RetryTrigger;
@@ -111,7 +112,8 @@ struct ControllerProgram {
 struct Work {
     drift: Drift,
     retries: Option<RetryTrigger>,
-    certificates: Option<Certificates>,
+    /// Certificates of the webhook and of `admin`, if they are self-managed.
+    certificates: Vec<Certificates>,
 }
 
 impl ControllerProgram {
@@ -215,9 +217,11 @@ impl Work {
     ) -> Self {
         let clock = Clock::system();
         let api = ObjectApi::new(client);
-        let certificates = certificate_settings(args.certificate, &own_namespace).map(|settings| {
-            Certificates::new(&api, settings, metrics.clone(), clock.clone()).traced(traces)
-        });
+        let certificates = certificate_settings(args.certificate, &own_namespace)
+            .into_iter()
+            .map(|settings| {
+                Certificates::new(&api, settings, metrics.clone(), clock.clone()).traced(traces)
+            });
         let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
         let rules = Rules {
             sidecars: args.sidecars.sidecar_containers,
@@ -245,7 +249,7 @@ impl Work {
         Self {
             drift: drift.traced(traces),
             retries: args.retry_owners.then(retries),
-            certificates,
+            certificates: certificates.collect(),
         }
     }
 
@@ -257,12 +261,8 @@ impl Work {
                 None => std::future::pending().await,
             }
         };
-        let certifying = async {
-            match &self.certificates {
-                Some(certificates) => certificates.run().await,
-                None => std::future::pending().await,
-            }
-        };
+        let certifying = join_all(self.certificates.iter().map(Certificates::run));
+        // The drift scan never ends.
         tokio::join!(self.drift.run(), retrying, certifying);
     }
 }
@@ -282,25 +282,34 @@ fn lease_settings(args: LeaseArgs, own_namespace: &str) -> LeaseSettings {
     }
 }
 
-/// Settings of the self-managed certificate, if it is enabled.
-fn certificate_settings(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
+/// Settings of the self-managed certificates that are enabled.
+fn certificate_settings(args: CertificateArgs, own_namespace: &str) -> Vec<CertificateSettings> {
     let CertificateArgs {
         tls_secret,
         tls_names,
+        admin_tls_secret,
+        admin_dns_names,
         webhook_configuration,
         tls_validity,
         ca_grace,
         tls_poll,
     } = args;
-    tls_secret.map(|secret| CertificateSettings {
+    let settings = |secret, names: Vec<String>, publication| CertificateSettings {
         namespace: own_namespace.to_owned(),
         secret,
-        configuration: webhook_configuration,
-        names: tls_names.into_iter().collect(),
+        publication,
+        names: names.into_iter().collect(),
         validity: tls_validity,
         ca_grace,
         poll_interval: tls_poll,
-    })
+    };
+    let webhook = tls_secret.map(|secret| {
+        let publication = CaPublication::Configuration(webhook_configuration);
+        settings(secret, tls_names, publication)
+    });
+    let admin =
+        admin_tls_secret.map(|secret| settings(secret, admin_dns_names, CaPublication::Secret));
+    webhook.into_iter().chain(admin).collect()
 }
 
 /// Readiness: no shutdown in progress. A replica that does not lead is ready too.

@@ -2,13 +2,10 @@
 
 mod admission;
 mod args;
-mod certificate_monitor;
-mod certificate_sources;
-mod listeners;
 mod recorder;
 pub mod routes;
-mod tls_secret;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +17,19 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use self::args::ServeArgs;
-use self::certificate_sources::CertificateSources;
+use self::recorder::ServeTrail;
 use super::process::run_server;
 use super::program::subcommand_args;
 use super::reload::ConfigReload;
+use super::serving::{self, CertificateSources, ServingArgs};
 use super::traces;
 use crate::admission::policy::SharedPolicy;
 use crate::clock::Clock;
 use crate::kubernetes::connect;
-use crate::recorder::AuditRecorder;
+use crate::server::cert_store::CertStore;
 use crate::server::limits::{BodyLimits, BodySettings};
-use crate::server::listener::Listener;
-use crate::server::metrics::ServerMetrics;
+use crate::server::listener::{Listener, ListenerSettings};
+use crate::server::metrics::{Port, ServerMetrics};
 use crate::server::open_files;
 use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
@@ -54,40 +52,24 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, after the drain; 1 an error ended it
 /// `service.name` of traces.
 const SERVICE: &str = "floe-secrets-webhook";
 
-/// Limit of worker threads by default. On a node of 64 CPUs, the program gets a small part of each, and every thread
-/// uses memory. A few threads respond to thousands of reviews per second.
-const MAX_DEFAULT_WORKERS: usize = 4;
-
 /// Time limit of exporting the last traces.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time limit of writing the last records of the audit trail.
-const RECORDER_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[must_use]
 pub(super) fn run(args: ServeArgs, reload: ConfigReload, clock: Clock) -> ExitCode {
     let telemetry = args.telemetry.clone();
     run_server(&telemetry, |log, filter| {
         open_files::raise_limit();
-        let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = worker_threads(args.listener.worker_threads, available);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .enable_all()
-            .build();
-        runtime
-            .context("the runtime could not be started")?
-            .block_on(serve(args, (reload, filter), clock, log))
+        let runtime = serving::runtime(&args.listener.serving)?;
+        let result = runtime.block_on(serve(args, (reload, filter), clock, log));
+        // A lookup of a name that is still waited for does not delay the end.
+        runtime.shutdown_background();
+        result
     })
 }
 
-/// Number of worker threads: as configured, or as many as there are CPUs, up to [`MAX_DEFAULT_WORKERS`].
-fn worker_threads(configured: Option<u16>, available: usize) -> usize {
-    configured.map_or_else(|| available.min(MAX_DEFAULT_WORKERS), usize::from)
-}
-
 async fn serve(
-    args: ServeArgs,
+    mut args: ServeArgs,
     (reload, filter): (ConfigReload, FilterHandle),
     clock: Clock,
     log: &Log,
@@ -96,6 +78,7 @@ async fn serve(
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
     let own_namespace = args.policy.own_namespace.clone();
+    args.recorder.pod_name = args.telemetry.traces.pod_name.clone();
     let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
     program.background.spawn(signals.run(shutdown.clone()));
     let policy = program.policy.clone();
@@ -115,7 +98,8 @@ fn apply_settings(
 ) -> Result<(), String> {
     let mut args = subcommand_args::<ServeArgs>(matches)?;
     // The next start would fail with such a file.
-    args.listener.check()?;
+    args.listener.serving.check()?;
+    args.recorder.check()?;
     args.policy.own_namespace = own_namespace.map(str::to_owned);
     filter
         .replace(&args.telemetry.log)
@@ -124,12 +108,32 @@ fn apply_settings(
     Ok(())
 }
 
+/// Binds the admission port, with TLS, and the ops port.
+async fn bind_both(
+    listen: SocketAddr,
+    args: &ServingArgs,
+    store: &Arc<CertStore>,
+    metrics: &ServerMetrics,
+) -> anyhow::Result<(Listener, Listener)> {
+    let port = (listen, Port::Admission);
+    let admission = serving::bind(args, port, ListenerSettings::default(), metrics).await?;
+    let admission = admission.with_tls(Arc::clone(store));
+    let ops = serving::bind_ops(args, metrics).await?;
+    tracing::info!(
+        admission = %admission.local_addr()?,
+        ops = %ops.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    Ok((admission, ops))
+}
+
 /// All parts of the webhook.
 struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
     policy: SharedPolicy,
-    recorder: Option<AuditRecorder>,
+    trail: Option<ServeTrail>,
     /// Tasks that run until the end of the drain, which may outlast a certificate.
     background: JoinSet<()>,
     flush: Flush,
@@ -148,48 +152,50 @@ impl WebhookProgram {
             kubernetes,
             proxy,
             policy,
-            recorder: mut recorder_args,
+            recorder,
             listener,
             telemetry,
         } = args;
         let mut registry = registry();
         let metrics = ServerMetrics::register(&mut registry);
-        let trace_metrics = TraceMetrics::register(&mut registry);
         log.register(&mut registry);
 
         let settings = kubernetes.settings(proxy.proxy_from_environment);
         let client = connect(&settings).await?;
         let own_namespace = policy.own_namespace.clone();
-        recorder_args
-            .pod_name
-            .clone_from(&telemetry.traces.pod_name);
-        let starting = traces::start(
-            telemetry.traces,
-            SERVICE,
-            own_namespace.clone(),
-            &trace_metrics,
-        );
+        let namespace = own_namespace.clone();
+        let trace_metrics = TraceMetrics::register(&mut registry);
+        let starting = traces::start(telemetry.traces, SERVICE, namespace, &trace_metrics);
         let (traces, flush) = starting.await?;
         let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
 
+        let (listen, client_ca) = (listener.listen, listener.tls_client_ca);
+        let listener = listener.serving;
         let sources = CertificateSources::connect(&listener, &settings, &own_namespace).await?;
-        let (store, files) =
-            certificate_sources::load(&listener, clock.clone(), &metrics, &sources).await?;
-        let (admission, ops) = listeners::bind_both(&listener, &store, &metrics).await?;
+        let loading = serving::load(&listener, client_ca, clock.clone(), &metrics, &sources);
+        let (store, files) = loading.await?;
+        let (admission, ops) = bind_both(listen, &listener, &store, &metrics).await?;
         let trusted = policy.trusted_callers;
-        let (handler, policy) = admission::handler(client, policy, &mut registry);
-        let (handler, recorder) =
-            recorder::attach(handler, &recorder_args, clock.clone(), log, &mut registry)?;
-        let limits = BodyLimits::new(BodySettings::default(), metrics);
-        let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
-        let background =
-            certificate_sources::watch(&store, files, sources, listener.tls_poll, clock);
-        let admission_routes = routes::admission(handler, limits, traces, trusted);
-        Ok(Self {
-            admission: (admission, admission_routes),
-            ops: (ops, ops::router(Arc::new(registry), checks)),
+        let checks = serving::readiness(&store, shutdown, sources.monitor.clone());
+        let poll = listener.tls_poll;
+        let mut background = serving::watch(&store, files, sources, poll, clock.clone());
+        let (handler, policy, trail) = recorder::recorded_handler(
+            client,
             policy,
             recorder,
+            store,
+            (clock, log),
+            &mut registry,
+            &mut background,
+        )
+        .await?;
+        let limits = BodyLimits::new(BodySettings::default(), metrics);
+        let routes = routes::admission(handler, limits, traces, trusted);
+        Ok(Self {
+            admission: (admission, routes),
+            ops: (ops, ops::router(Arc::new(registry), checks)),
+            policy,
+            trail,
             background,
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
@@ -202,7 +208,7 @@ impl WebhookProgram {
             admission: (admission, routes),
             ops: (ops, ops_routes),
             policy: _,
-            recorder,
+            trail,
             mut background,
             flush,
             drain,
@@ -216,8 +222,11 @@ impl WebhookProgram {
             let (_drained, deadline) =
                 futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
             // No admission follows, so that the chain ends here.
-            if let Some(recorder) = recorder {
-                recorder.stop(RECORDER_TIMEOUT).await;
+            if let Some(trail) = trail {
+                tokio::select! {
+                    () = trail.end(deadline) => {}
+                    () = shutdown.aborted() => {}
+                }
             }
             // The export of the last traces gets the time that is left of the drain.
             tokio::select! {
@@ -235,25 +244,5 @@ impl WebhookProgram {
                 Some(ended) = background.join_next() => ended.context("a background task died")?,
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::worker_threads;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(None, 1, 1)]
-    #[case(None, 4, 4)]
-    #[case(None, 64, 4)]
-    #[case(Some(64), 2, 64)]
-    #[case(Some(1), 64, 1)]
-    fn worker_threads_are_few_unless_configured(
-        #[case] configured: Option<u16>,
-        #[case] available: usize,
-        #[case] workers: usize,
-    ) {
-        assert_eq!(worker_threads(configured, available), workers);
     }
 }

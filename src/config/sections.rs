@@ -3,7 +3,7 @@
 use super::setting::{Section, Setting};
 use super::types::{
     Address, AuditFailurePolicy, AuditOutputName, Boolean, Duration, FilePath, LogFormatName,
-    NamePolicy, Ratio, Text, TextList, UnavailablePolicy, WorkerThreads,
+    NamePolicy, Ratio, Size, Text, TextList, UnavailablePolicy, WorkerThreads,
 };
 
 /// Group of the settings that name the source of the serving certificate.
@@ -22,11 +22,19 @@ const SIDECARS: &str = "a list of names or globs of containers, each with or wit
 const NAME_PATTERN: &str = "floe, or a glob of lower-case letters, digits, '-', '.', '*', '?' and words in braces, \
     as short as the name of a Secret, as in \"{service}-*\"";
 
+/// Form of the list of ServiceAccounts that send lines of the audit trail.
+const SENDERS: &str =
+    "a list of ServiceAccounts, as in [floe-secrets-webhook/floe-secrets-webhook]";
+
 /// Form of log filters.
 const FILTER: &str = "a level or directives, as in \"info\" or \"info,floe_secrets_webhook=debug\"";
 
 /// Form of a collector's address.
 const COLLECTOR: &str = "the base address of a collector for OTLP over HTTP, as in \"http://collector:4318\", without user, query or fragment";
+
+/// Form of the address of the audit trail's collector.
+const AUDIT_COLLECTOR: &str =
+    "the address of the collector, as in \"https://HOST:9444\", without user, path or query";
 
 /// Whether a subcommand has an argument that the file can set.
 pub(crate) fn has_settings(subcommand: &clap::Command) -> bool {
@@ -89,11 +97,30 @@ pub(crate) static SECTIONS: &[Section] = &[
     },
     Section {
         name: "audit",
-        summary: "Audit trail of the webhook.",
+        summary: "Audit trail of the webhook, and its store.",
         settings: &[
             Setting::new::<AuditOutputName>("output", "audit"),
             Setting::new::<Text>("clusterName", "audit_cluster_name"),
             Setting::new::<AuditFailurePolicy>("onFailure", "audit_on_failure"),
+            Setting::new::<Text>("collector", "audit_collector").expecting(AUDIT_COLLECTOR),
+            Setting::new::<FilePath>("collectorCA", "audit_collector_ca"),
+            Setting::new::<FilePath>("token", "audit_token"),
+            Setting::new::<FilePath>("spool", "audit_spool"),
+            Setting::new::<FilePath>("store", "audit_store"),
+            Setting::new::<Size>("maxSize", "audit_max_size"),
+            Setting::new::<Duration>("retention", "audit_retention"),
+            Setting::new::<Duration>("minAge", "audit_min_age"),
+            Setting::new::<Text>("checkpointKey", "audit_key_secret"),
+            Setting::new::<TextList>("senders", "audit_senders").expecting(SENDERS),
+            Setting::new::<TextList>("controllers", "audit_controllers"),
+        ],
+    },
+    Section {
+        name: "admin",
+        summary: "Listeners of the program that keeps the audit trail.",
+        settings: &[
+            Setting::new::<Address>("collectorListen", "collector_listen"),
+            Setting::new::<Address>("opsListen", "ops_listen").only("admin"),
         ],
     },
     Section {
@@ -107,6 +134,8 @@ pub(crate) static SECTIONS: &[Section] = &[
             Setting::new::<FilePath>("clientCA", "tls_client_ca"),
             Setting::new::<Duration>("poll", "tls_poll").expecting(INTERVAL),
             Setting::new::<TextList>("names", "tls_names"),
+            Setting::new::<Text>("adminSecret", "admin_tls_secret"),
+            Setting::new::<TextList>("adminNames", "admin_dns_names"),
             Setting::new::<Duration>("validity", "tls_validity").expecting(INTERVAL),
             Setting::new::<Duration>("caGrace", "ca_grace").expecting(INTERVAL),
         ],
@@ -130,7 +159,7 @@ pub(crate) static SECTIONS: &[Section] = &[
         settings: &[
             Setting::new::<LogFormatName>("format", "log_format"),
             Setting::new::<Text>("filter", "log")
-                .live(&["serve", "controller"])
+                .live(&["serve", "controller", "admin"])
                 .expecting(FILTER),
         ],
     },

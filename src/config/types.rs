@@ -76,6 +76,9 @@ types! {
     /// Duration in the format of Go and Kubernetes.
     Duration, "a duration, as in 10s or 1m30s",
         {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))+$"}, text;
+    /// Size in the format of Kubernetes.
+    Size, "a size, as in 512Mi or 4Gi",
+        {"type": "string", "pattern": r"^[0-9]+([KMGT]i|[kMGT])?$"}, text;
     Boolean, "true or false", {"type": "boolean"}, boolean;
     /// Number of worker threads.
     WorkerThreads, "a number from 1 to 64", {"type": "integer", "minimum": 1, "maximum": 64}, number;

@@ -81,6 +81,18 @@ pub struct CertificateArgs {
         value_delimiter = ','
     )]
     pub tls_names: Vec<String>,
+    /// Issue a certificate for admin as well, with a CA of its own in `ca.crt`, and store it in this Secret in the own
+    /// namespace. The Secret must exist.
+    #[arg(long, env = "FLOE_SECRETS_ADMIN_TLS_SECRET", value_name = "NAME")]
+    pub admin_tls_secret: Option<String>,
+    /// DNS names under which admin is called.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_ADMIN_DNS_NAMES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub admin_dns_names: Vec<String>,
     /// Webhook configuration whose entries trust the certificate's CA.
     #[arg(
         long,
@@ -92,7 +104,8 @@ pub struct CertificateArgs {
     /// Validity of a certificate. It is renewed after two thirds.
     #[arg(long, env = "FLOE_SECRETS_TLS_VALIDITY", value_name = "DURATION", default_value = "2160h", value_parser = at_least_a_second)]
     pub tls_validity: std::time::Duration,
-    /// Time between the publication of a new CA and the use of its certificate, for API servers to read the CA.
+    /// Time between the publication of a new CA and the use of its certificate, for API servers to read the CA. The
+    /// certificate of admin waits six times as long, for kubelets.
     #[arg(long, env = "FLOE_SECRETS_CA_GRACE", value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub ca_grace: std::time::Duration,
     /// Interval at which the certificate and the webhook configuration are checked.
@@ -125,13 +138,26 @@ pub struct LeaseArgs {
 }
 
 impl CertificateArgs {
-    /// Checks that a certificate that is issued has names.
+    /// Checks that certificates that are issued have names, and Secrets of their own.
     ///
     /// # Errors
     /// A sentence that names the flags and the settings.
     pub fn check(&self) -> Result<(), String> {
         if self.tls_secret.is_some() && self.tls_names.is_empty() {
             return Err("--tls-secret (tls.secret) requires --tls-names (tls.names)".to_owned());
+        }
+        if self.admin_tls_secret.is_some() && self.admin_dns_names.is_empty() {
+            return Err(
+                "--admin-tls-secret (tls.adminSecret) requires --admin-dns-names (tls.adminNames)"
+                    .to_owned(),
+            );
+        }
+        if self.admin_tls_secret.is_some() && self.admin_tls_secret == self.tls_secret {
+            return Err(
+                "--tls-secret (tls.secret) and --admin-tls-secret (tls.adminSecret) have to name two Secrets: each has \
+                 the certificate of one server"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 
 use super::args::PolicyArgs;
-use crate::admission::event::metrics::AdmissionMetrics;
+use crate::admission::event::metrics::{AdmissionMetrics, AdmissionTotals};
 use crate::admission::handler::Handler;
 use crate::admission::pipeline::Pipeline;
 use crate::admission::policy::{CLUSTER_NAMESPACES, Policy, SecretNamePolicy, SharedPolicy};
@@ -18,12 +18,12 @@ use crate::backend::metrics::BackendMetrics;
 use crate::backend::registry::{Backend, DecoratorSettings};
 use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
 
-/// Builds the handler over the API server behind `client`, with the handle of its policy.
+/// Builds the handler over the API server behind `client`, with the handle of its policy and its totals.
 pub(super) fn handler(
     client: Client,
     policy: PolicyArgs,
     registry: &mut Registry,
-) -> (Handler, SharedPolicy) {
+) -> (Handler, SharedPolicy, Arc<AdmissionTotals>) {
     let settings = DecoratorSettings::default();
     let backend = Backend::assemble(
         KubernetesBackend::new(client.clone(), readable_namespaces(&policy)),
@@ -39,8 +39,10 @@ pub(super) fn handler(
     let sources = Sources::from([(SecretSource::Kubernetes, source)]);
     let pipeline = Pipeline::new(sources, defaults, to_policy(policy));
     let shared = pipeline.shared_policy();
-    let handler = Handler::new(Arc::new(pipeline), AdmissionMetrics::register(registry));
-    (handler, shared)
+    let metrics = AdmissionMetrics::register(registry);
+    let totals = metrics.totals();
+    let handler = Handler::new(Arc::new(pipeline), metrics);
+    (handler, shared, totals)
 }
 
 /// Namespaces whose Secrets may be read; `None` for all.

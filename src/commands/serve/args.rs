@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::super::serving::ServingArgs;
 use crate::admission::policy::{OnAuditFailure, OnUnavailable, SecretNameMode};
-use crate::cli::values::{at_least_a_second, duration};
 use crate::cli::{KubernetesArgs, PodProxyArgs, SecretNameArgs, SidecarArgs, TelemetryArgs};
+use crate::recorder::shipping::{CollectorUrl, ShippingSettings};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -100,9 +101,9 @@ pub struct PolicyArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RecorderArgs {
     /// Output of the audit trail: `stdout` writes records between the lines of the log.
-    #[arg(long, env = "FLOE_SECRETS_AUDIT", value_enum, default_value = "off")]
+    #[arg(long, env = "FLOE_SECRETS_AUDIT", value_enum, default_value = "stdout")]
     pub audit: AuditOutput,
-    /// Name of the cluster in each record of the audit trail.
+    /// Name of the cluster in each record of the audit trail. Default: the uid of the Namespace kube-system.
     #[arg(long, env = "FLOE_SECRETS_AUDIT_CLUSTER_NAME", value_name = "NAME")]
     pub audit_cluster_name: Option<String>,
     /// Response to an object that asks for secrets, if its record cannot be written.
@@ -113,12 +114,74 @@ pub struct RecorderArgs {
         default_value = "ignore"
     )]
     pub audit_on_failure: OnAuditFailure,
+    /// Collector that stores the audit trail, such as `https://HOST:9444`. Records wait in --audit-spool until it has
+    /// stored them. --audit-collector-ca, --audit-token and --audit-spool are required with it.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT_COLLECTOR", value_name = "URL")]
+    pub audit_collector: Option<CollectorUrl>,
+    /// CA of the collector's certificate, PEM. It is read again when it changes.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT_COLLECTOR_CA", value_name = "FILE")]
+    pub audit_collector_ca: Option<PathBuf>,
+    /// Token of the pod's `ServiceAccount` for the audience `floe-secrets-audit`. It is read again when it changes.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT_TOKEN", value_name = "FILE")]
+    pub audit_token: Option<PathBuf>,
+    /// Folder in which records wait for the collector, on a volume that is kept when the container restarts.
+    #[arg(long, env = "FLOE_SECRETS_AUDIT_SPOOL", value_name = "DIR")]
+    pub audit_spool: Option<PathBuf>,
     /// Uid of the pod that this program runs in; begins the id of its chain of records.
     #[arg(long, env = "FLOE_SECRETS_POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
     /// Name of the pod, which is an argument of the traces.
     #[arg(skip)]
     pub pod_name: Option<String>,
+}
+
+impl RecorderArgs {
+    /// Checks that the collector has all that it needs.
+    ///
+    /// # Errors
+    /// A sentence that names the flags and the settings.
+    pub fn check(&self) -> Result<(), String> {
+        let files = [
+            (
+                "--audit-collector-ca (audit.collectorCA)",
+                &self.audit_collector_ca,
+            ),
+            ("--audit-token (audit.token)", &self.audit_token),
+            ("--audit-spool (audit.spool)", &self.audit_spool),
+        ];
+        if self.audit_collector.is_none() {
+            let unused = files.iter().find(|(_, file)| file.is_some());
+            return unused.map_or(Ok(()), |(name, _)| {
+                Err(format!(
+                    "{name} is about the collector of the audit trail: set --audit-collector (audit.collector) too, or \
+                     remove it"
+                ))
+            });
+        }
+        if self.audit == AuditOutput::Off {
+            return Err(
+                "--audit-collector (audit.collector) requires an audit trail: set --audit stdout (audit.output), or \
+                 remove it"
+                    .to_owned(),
+            );
+        }
+        let missing = files.iter().find(|(_, file)| file.is_none());
+        missing.map_or(Ok(()), |(name, _)| {
+            Err(format!(
+                "--audit-collector (audit.collector) requires {name}"
+            ))
+        })
+    }
+
+    /// Collector and its files; `None` without a collector.
+    pub(super) fn shipping(&self) -> Option<(ShippingSettings, PathBuf)> {
+        let settings = ShippingSettings {
+            collector: self.audit_collector.clone()?,
+            ca: self.audit_collector_ca.clone()?,
+            token: self.audit_token.clone()?,
+        };
+        Some((settings, self.audit_spool.clone()?))
+    }
 }
 
 /// Output of the audit trail.
@@ -128,7 +191,7 @@ pub enum AuditOutput {
     Stdout,
 }
 
-/// Listeners and their certificate.
+/// Listener of the admission port.
 #[derive(Clone, Debug, Args)]
 pub struct ListenerArgs {
     /// Address of the admission port, over TLS.
@@ -139,73 +202,57 @@ pub struct ListenerArgs {
         default_value = "0.0.0.0:8443"
     )]
     pub listen: SocketAddr,
-    /// Address of /livez, /readyz and /metrics, in plain HTTP.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_OPS_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:8080"
-    )]
-    pub ops_listen: SocketAddr,
-    /// Serving certificate and its chain, PEM. It is read again when it changes.
-    #[arg(long, env = "FLOE_SECRETS_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of the serving certificate, PEM.
-    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// Secret in the own namespace in which the controller stores the certificate, instead of files.
-    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME")]
-    pub tls_secret: Option<String>,
-    /// cert-manager's Certificate in the own namespace that the files come from. While they cannot serve, its problem
-    /// is reported in the log and at /readyz.
-    #[arg(long, env = "FLOE_SECRETS_TLS_CERTIFICATE", value_name = "NAME")]
-    pub tls_certificate: Option<String>,
     /// Require from callers a client certificate that is signed by this CA, PEM. The API server must have one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Interval at which the certificate is read.
-    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = at_least_a_second)]
-    pub tls_poll: std::time::Duration,
-    /// Time for which new connections are accepted after the signal to stop, while endpoints are updated.
-    #[arg(long, env = "FLOE_SECRETS_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub shutdown_delay: std::time::Duration,
-    /// Time limit of requests in flight after that.
-    #[arg(long, env = "FLOE_SECRETS_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
-    pub drain_timeout: std::time::Duration,
-    /// Number of worker threads, 1 to 64. Default: the number of CPUs, at most 4.
-    #[arg(
-        long,
-        env = "FLOE_SECRETS_WORKER_THREADS",
-        value_name = "NUMBER",
-        value_parser = clap::value_parser!(u16).range(1..=64)
-    )]
-    pub worker_threads: Option<u16>,
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
-impl ListenerArgs {
-    /// Checks that there is one source of the certificate.
-    ///
-    /// # Errors
-    /// A sentence that names the flags and the settings.
-    pub fn check(&self) -> Result<(), String> {
-        let (cert, key) = (self.tls_cert.is_some(), self.tls_key.is_some());
-        let problem = if self.tls_secret.is_some() {
-            if cert || key {
-                "--tls-secret (tls.secret) cannot be used with --tls-cert and --tls-key (tls.cert and tls.key): keep one of them"
-            } else if self.tls_certificate.is_some() {
-                "--tls-certificate (tls.certificate) is about files: use it with --tls-cert and --tls-key, not with --tls-secret"
-            } else {
-                return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use rstest::rstest;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        recorder: RecorderArgs,
+    }
+
+    fn check(line: &str) -> Result<(), String> {
+        let line = ["serve"].into_iter().chain(line.split_whitespace());
+        Line::try_parse_from(line)
+            .map_err(|error| error.to_string())?
+            .recorder
+            .check()
+    }
+
+    const COLLECTOR: &str = "--audit-collector https://admin:9444";
+
+    #[rstest]
+    #[case("", "")]
+    #[case("--audit-spool /spool", "set --audit-collector")]
+    #[case("--audit off --audit-collector https://a", "requires an audit trail")]
+    #[case("--audit-collector http://a", "called over TLS")]
+    #[case(COLLECTOR, "requires --audit-collector-ca")]
+    #[case(&format!("{COLLECTOR} --audit-collector-ca ca"), "requires --audit-token")]
+    #[case(
+        &format!("{COLLECTOR} --audit-collector-ca ca --audit-token t"),
+        "requires --audit-spool (audit.spool)"
+    )]
+    #[case(
+        &format!("{COLLECTOR} --audit-collector-ca ca --audit-token t --audit-spool s"),
+        ""
+    )]
+    fn collector_requires_its_files(#[case] line: &str, #[case] expected: &str) {
+        match check(line) {
+            Ok(()) => assert_eq!(expected, ""),
+            Err(error) => {
+                assert!(!expected.is_empty(), "{error}");
+                assert!(error.contains(expected), "{error}");
             }
-        } else if !cert && !key {
-            "a serving certificate is required: set --tls-cert and --tls-key, or --tls-secret (in the configuration file: tls.cert and tls.key, or tls.secret)"
-        } else if !cert {
-            "--tls-key (tls.key) requires --tls-cert (tls.cert)"
-        } else if !key {
-            "--tls-cert (tls.cert) requires --tls-key (tls.key)"
-        } else {
-            return Ok(());
-        };
-        Err(problem.to_owned())
+        }
     }
 }

@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Monitors the `Certificate` that the served files come from.
 #[derive(Clone)]
-pub(super) struct CertificateMonitor {
+pub(crate) struct CertificateMonitor {
     client: Client,
     namespace: String,
     name: String,

@@ -1,12 +1,13 @@
 //! Sources of the serving certificate: files, and the Secret of self-managed certificates.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use super::args::ListenerArgs;
+use super::args::ServingArgs;
 use super::certificate_monitor::CertificateMonitor;
 use super::tls_secret;
 use crate::clock::Clock;
@@ -16,27 +17,27 @@ use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use crate::server::metrics::ServerMetrics;
 
 /// Sources beside files that are configured.
-pub(super) struct CertificateSources {
+pub(crate) struct CertificateSources {
     /// The Secret of self-managed certificates.
     secret: Option<TlsSecret>,
     /// Monitor of the `Certificate` that the files come from.
-    pub(super) monitor: Option<CertificateMonitor>,
+    pub(crate) monitor: Option<CertificateMonitor>,
 }
 
 impl CertificateSources {
-    pub(super) async fn connect(
-        listener: &ListenerArgs,
+    pub(crate) async fn connect(
+        args: &ServingArgs,
         settings: &ClientSettings,
         namespace: &str,
     ) -> anyhow::Result<Self> {
-        let secret = match &listener.tls_secret {
+        let secret = match &args.tls_secret {
             Some(name) => {
                 let api = ObjectApi::new(connect_for_long_calls(settings).await?);
                 Some(TlsSecret::new(api, namespace, name))
             }
             None => None,
         };
-        let monitor = match &listener.tls_certificate {
+        let monitor = match &args.tls_certificate {
             Some(name) => Some(CertificateMonitor::new(
                 connect_for_long_calls(settings).await?,
                 namespace,
@@ -49,21 +50,22 @@ impl CertificateSources {
 }
 
 /// Loads the certificate that serves first. If there is none, the error has the reason that cert-manager reports.
-pub(super) async fn load(
-    listener: &ListenerArgs,
+pub(crate) async fn load(
+    args: &ServingArgs,
+    client_ca: Option<PathBuf>,
     clock: Clock,
     metrics: &ServerMetrics,
     sources: &CertificateSources,
 ) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
-    let auth = if listener.tls_client_ca.is_some() {
+    let auth = if client_ca.is_some() {
         ClientAuth::Required
     } else {
         ClientAuth::None
     };
     let store = CertStore::new(auth, clock.clone(), metrics.clone());
     let files = TlsFiles {
-        pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
-        client_ca: listener.tls_client_ca.clone(),
+        pair: args.tls_cert.clone().zip(args.tls_key.clone()),
+        client_ca,
     };
     let Err(error) = files
         .load(&store)
@@ -83,7 +85,7 @@ pub(super) async fn load(
 }
 
 /// Starts the tasks that keep the serving certificate current.
-pub(super) fn watch(
+pub(crate) fn watch(
     store: &Arc<CertStore>,
     files: TlsFiles,
     sources: CertificateSources,

@@ -73,6 +73,22 @@
 {{- if eq (int $v.port) (int $v.opsPort) }}
 {{- fail (printf "port and opsPort are both %v: they have to differ." $v.port) }}
 {{- end }}
+{{- if $v.admin.enabled }}
+{{- /* audit.output=off is allowed beside admin.enabled: it is in the values of older releases, and what `admin` has
+       stored stays there. The webhook then records nothing and sends nothing, and NOTES.txt warns. */}}
+{{- if eq (int $v.opsPort) (include "floe.collectorPort" . | int) }}
+{{- fail (printf "opsPort is %v, the port of the audit trail's collector. Choose another one." $v.opsPort) }}
+{{- end }}
+{{- if gt (add (include "floe.mebibytes" $v.audit.maxSize | int64) 96) (include "floe.mebibytes" $v.admin.persistence.size | int64) }}
+{{- fail (printf "audit.maxSize=%s leaves less than 96Mi of admin.persistence.size=%s free: the volume would be full before the store is. Make audit.maxSize smaller, or the volume larger." $v.audit.maxSize $v.admin.persistence.size) }}
+{{- end }}
+{{- if gt ($v.audit.minAge | trimSuffix "h" | int64) ($v.audit.retention | trimSuffix "h" | int64) }}
+{{- fail (printf "audit.minAge=%s is longer than audit.retention=%s: lines would be deleted that have to stay." $v.audit.minAge $v.audit.retention) }}
+{{- end }}
+{{- if lt (include "floe.mebibytes" $v.audit.spool.sizeLimit | int64) 128 }}
+{{- fail (printf "audit.spool.sizeLimit=%s is less than 128Mi: a replica keeps up to 64 MiB of records, and is evicted if it exceeds the limit." $v.audit.spool.sizeLimit) }}
+{{- end }}
+{{- end }}
 {{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled }}
 {{- fail "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: every sample would be counted twice. Choose one." }}
 {{- end }}

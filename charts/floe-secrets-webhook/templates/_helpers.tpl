@@ -67,6 +67,35 @@
 {{- .Values.tls.secretName | default (printf "%s%s" (include "floe.fullname" .) $suffix) }}
 {{- end }}
 
+{{/* Names of `admin`. Its Secret has another name in mode `self-managed`, for the same reason. */}}
+{{- define "floe.adminName" -}}
+{{- printf "%s-admin" (include "floe.fullname" .) }}
+{{- end }}
+
+{{- define "floe.adminServiceAccountName" -}}
+{{- .Values.admin.serviceAccount.name | default (include "floe.adminName" .) }}
+{{- end }}
+
+{{- define "floe.adminTlsSecretName" -}}
+{{- $suffix := ternary "-tls-self" "-tls" (eq .Values.tls.mode "self-managed") }}
+{{- .Values.admin.tls.secretName | default (printf "%s%s" (include "floe.adminName" .) $suffix) }}
+{{- end }}
+
+{{/* DNS name by which replicas of the webhook reach the collector. */}}
+{{- define "floe.adminHost" -}}
+{{- printf "%s.%s.svc" (include "floe.adminName" .) (include "floe.namespace" .) }}
+{{- end }}
+
+{{- define "floe.keySecretName" -}}
+{{- printf "%s-audit-key" (include "floe.fullname" .) }}
+{{- end }}
+
+{{- define "floe.claimName" -}}
+{{- printf "%s-audit" (include "floe.fullname" .) }}
+{{- end }}
+
+{{- define "floe.collectorPort" -}}9444{{- end }}
+
 {{- define "floe.caSecretName" -}}
 {{- printf "%s-ca" (include "floe.tlsSecretName" .) }}
 {{- end }}
@@ -92,6 +121,16 @@
 {{/* Whether this release has replicas of the webhook. Without replicas, webhook.url is served elsewhere. */}}
 {{- define "floe.serves" -}}
 {{- if or (gt (int .Values.replicas) 0) .Values.autoscaling.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* Whether the webhook records its trail at all. YAML 1.1 reads off as false. */}}
+{{- define "floe.records" -}}
+{{- if ne (.Values.audit.output | default "off" | toString) "off" }}yes{{ end }}
+{{- end }}
+
+{{/* Whether replicas of the webhook send their records to `admin`. */}}
+{{- define "floe.ships" -}}
+{{- if and .Values.admin.enabled (include "floe.records" .) }}yes{{ end }}
 {{- end }}
 
 {{/* Callers of the admission port */}}
@@ -253,6 +292,48 @@ podAntiAffinity:
 - name: collector-ca
   mountPath: /collector-ca
   readOnly: true
+{{- end }}
+
+{{/* What a replica of the webhook needs to send its records: the spool, a token that only the collector takes, and the
+     CA of the collector's certificate. The token's file and the CA's are read again when they change. The Secret is
+     optional, so that the webhook starts without `admin`; the private key in it is not mounted. */}}
+{{- define "floe.shippingVolumes" -}}
+- name: audit-spool
+  emptyDir:
+    sizeLimit: {{ .Values.audit.spool.sizeLimit | quote }}
+- name: audit-token
+  projected:
+    defaultMode: 288
+    sources:
+      - serviceAccountToken:
+          audience: floe-secrets-audit
+          expirationSeconds: 3600
+          path: token
+- name: audit-ca
+  secret:
+    secretName: {{ include "floe.adminTlsSecretName" . | quote }}
+    optional: true
+    defaultMode: 288
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
+
+{{- define "floe.shippingMounts" -}}
+- name: audit-spool
+  mountPath: /var/spool/floe-audit
+- name: audit-token
+  mountPath: /var/run/floe-audit
+  readOnly: true
+- name: audit-ca
+  mountPath: /etc/floe-audit/ca
+  readOnly: true
+{{- end }}
+
+{{/* Size such as 5Gi, in MiB. */}}
+{{- define "floe.mebibytes" -}}
+{{- $factor := get (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (regexFind "[MGT]i$" .) }}
+{{- mul (regexFind "^[0-9]+" . | int64) $factor }}
 {{- end }}
 
 {{/* Arguments that the webhook and the controller must share. */}}

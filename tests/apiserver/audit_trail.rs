@@ -188,11 +188,11 @@ async fn killed_process_leaves_an_intact_chain_without_a_farewell() {
 }
 
 #[tokio::test]
-async fn no_trail_is_written_by_default() {
+async fn no_trail_is_written_if_it_is_off() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("unaudited").await;
     cp.secret(&namespace.name, "db", &["user"], "x").await;
-    let (webhook, registration) = serve(cp, &namespace, &[]).await;
+    let (webhook, registration) = serve(cp, &namespace, &["--audit", "off"]).await;
     let created = cp
         .create(&pod(&namespace.name, "bare", &asking()))
         .await

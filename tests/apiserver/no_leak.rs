@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine as _;
@@ -20,6 +21,7 @@ use testbed::control_plane::ControlPlane;
 use testbed::objects::{ApiResponse, send};
 use testbed::pki::Authority;
 use testbed::process::Folder;
+use testbed::trail::{ReplicaPod, Trail, admin_identity};
 use testbed::wait_for;
 use testbed::webhook::{
     Registration, controller_identity, limited_to_namespaces, webhook_identity,
@@ -80,6 +82,28 @@ impl CapturedOutput {
             let (_, text) = webhook.get(path).expect("the ops port responds");
             self.capture(path, &text);
         }
+    }
+
+    /// Captures the bytes of the audit trail while it is written: the spool, and the WAL of the store.
+    fn trail(&mut self, trail: &Trail, webhook: &WebhookProcess) {
+        let spool = Path::new(webhook.launch.value("--audit-spool"));
+        for segment in std::fs::read_dir(spool).expect("the spool") {
+            self.file("spool", &segment.expect("a file").path());
+        }
+        self.file("WAL", &trail.store.path.with_extension("db-wal"));
+    }
+
+    /// Captures the log of `admin`, and the store with all that was in the WAL, at its end.
+    async fn admin(&mut self, trail: &Trail) {
+        trail.admin.terminate();
+        wait_for("the end of admin", || async { trail.admin.exit_status() }).await;
+        self.capture("admin's log", &trail.admin.log());
+        self.file("store", &trail.store.path);
+    }
+
+    fn file(&mut self, place: &str, file: &Path) {
+        let bytes = std::fs::read(file).expect("a file");
+        self.capture(place, &String::from_utf8_lossy(&bytes));
     }
 
     /// Captures the controller's log and events of one complete scan.
@@ -304,11 +328,14 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         "--shutdown-delay",
         "0s",
     ];
+    let admin = Launch::admin(cp, &admin_identity(cp).await);
+    let admin = admin.with(&["--log", filter, "--log-format", format]);
+    let trail = Trail::start_with(cp, admin).await;
+    let replica = ReplicaPod::create(cp).await;
     let launch = Launch::serve(cp, &identity)
         .with(&["--log", filter, "--log-format", format])
-        .with(&["--audit", "stdout"])
         .with(&traced);
-    let webhook = launch.start().await;
+    let webhook = trail.sent_by(launch, &replica).await.start().await;
     let registration = Registration::shared(
         cp,
         &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
@@ -397,8 +424,21 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
             captured.0["log"]
         );
     }
+    wait_for("lines of the trail in the store", || async {
+        let stored = trail.store.export().await.uses().len();
+        (stored > 0).then_some(())
+    })
+    .await;
+    captured.trail(&trail, &webhook);
+    let audit_token = std::fs::read_to_string(webhook.launch.value("--audit-token"));
+    let audit_token = audit_token.expect("the token's file");
     webhook.stop().await;
+    captured.admin(&trail).await;
     captured.traces(&collector);
+    for place in ["store", "WAL", "spool"] {
+        let has_records = captured.0[place].contains("pod.admit");
+        assert!(has_records, "no record in the bytes of {place}");
+    }
     let places = [
         "patch, decoded",
         "warnings",
@@ -413,6 +453,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         "scan",
         "doctor",
         "inject",
+        "admin's log",
     ]);
     captured.has_captured(&places);
     let kubeconfig =
@@ -421,7 +462,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
     let token = kubeconfig["users"][0]["user"]["token"]
         .as_str()
         .expect("a token");
-    captured.contains_no_canary(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
+    captured.contains_no_canary(&[STORED, LITERAL, FOREIGN, ARGUMENT, token, &audit_token]);
 }
 
 /// Reviews that are damaged in the middle of a value.

@@ -38,8 +38,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 const SECRET: &str = "floe-secrets-webhook-tls";
+const ADMIN_SECRET: &str = "floe-secrets-webhook-admin-tls";
 
-/// Permissions of self-managed mode beyond the shipped ones: two named objects.
+/// Permissions of self-managed mode beyond the shipped ones: three named objects.
 fn rights() -> String {
     let subject = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
     let group = "rbac.authorization.k8s.io";
@@ -47,7 +48,7 @@ fn rights() -> String {
         json!({
             "apiVersion": format!("{group}/v1"), "kind": "Role",
             "metadata": {"name": "floe-secrets-controller-tls", "namespace": NAMESPACE},
-            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "patch"]}],
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET, ADMIN_SECRET], "verbs": ["get", "patch"]}],
         }),
         json!({
             "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
@@ -605,4 +606,83 @@ async fn blocked_rotation_is_counted_and_logged() {
     futures::future::join(fighting, watching).await;
     // Without the tool, the rotation continues.
     await_trusted_certificate(&fixture, &webhook, 0, &controller).await;
+}
+
+/// `serve` reads such a Secret as `admin` does.
+#[tokio::test]
+async fn certificate_of_admin_is_trusted_before_it_is_served() {
+    let fixture = Fixture::new().await;
+    let metadata = json!({"name": ADMIN_SECRET, "namespace": NAMESPACE});
+    let empty = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
+    fixture.cp.create(&empty).await.object();
+    let stored = async |key: &str| {
+        let path = objects::path(&empty);
+        let secret = fixture.cp.request(Method::GET, &path, None).await.object();
+        let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    let launch = |names: &str| {
+        let admin = [
+            "--admin-tls-secret",
+            ADMIN_SECRET,
+            "--admin-dns-names",
+            names,
+        ];
+        fixture
+            .controller("1h")
+            .set("--ca-grace", "1s")
+            .with(&admin)
+    };
+    let controller = launch(SERVICE_HOST).start().await;
+    let first = wait_for("the CA", || stored("ca.crt")).await;
+    let certificate = stored("tls.crt").await.expect("the pair beside its CA");
+    let server = Launch::serve(&fixture.cp, &fixture.webhook)
+        .with_tls_secret(ADMIN_SECRET)
+        .start()
+        .await;
+    let port = server.launch.port;
+    handshake(port, &first)
+        .await
+        .expect("a trusted certificate");
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(server.url_configuration())).await;
+    let trusted = wait_for("the configuration trusts the CA of the webhook", || {
+        fixture.trusted()
+    })
+    .await;
+    assert!(!trusted.contains(&first), "the CA of admin is its own");
+    drop(controller);
+
+    // Another name makes a new certificate due.
+    let controller = launch(&format!("{SERVICE_HOST},more.test.svc"))
+        .start()
+        .await;
+    let announced = wait_for("the next CA", || async {
+        stored("ca.crt").await.filter(|now| *now != first)
+    })
+    .await;
+    assert!(announced.ends_with(&first), "the CA in use stays trusted");
+    assert_eq!(
+        stored("tls.crt").await.as_ref(),
+        Some(&certificate),
+        "the old certificate serves until clients have the next CA"
+    );
+    let next = announced.strip_suffix(&first).expect("the next CA");
+    // A client that mounted the announced CAs reaches the server at every moment.
+    wait_for("the server shows a certificate of the next CA", || async {
+        handshake(port, &announced)
+            .await
+            .expect("a trusted certificate");
+        handshake(port, next).await.ok()
+    })
+    .await;
+    assert_ne!(stored("tls.crt").await.as_ref(), Some(&certificate));
+    assert_eq!(
+        fixture.trusted().await,
+        Some(trusted),
+        "nothing is written into the configuration"
+    );
+    for log in [controller.log(), server.log()] {
+        assert!(!log.contains("PRIVATE KEY"), "{log}");
+    }
 }

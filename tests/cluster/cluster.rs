@@ -395,6 +395,37 @@ fn controller_pods_run_with_one_leader() {
     );
 }
 
+/// The one-node cluster has no `StorageClass`, so the claim of `admin` is not bound there.
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn admission_serves_while_admin_waits_for_its_volume() {
+    let get = |what: &str| -> Value {
+        let args = ["-n", "floe-secrets-webhook", "get", what, "-o", "json"];
+        serde_json::from_str(&kubectl(&args, "")).expect("JSON")
+    };
+    let waits = |event: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        text(&event["involvedObject"]["name"]).starts_with("floe-secrets-webhook-admin-")
+            && text(&event["message"]).contains("unbound immediate PersistentVolumeClaims")
+    };
+    wait_for("admin runs, or reports what it waits for", || {
+        let runs = get("deployment/floe-secrets-webhook-admin")["status"]["readyReplicas"] == 1;
+        let events = get("events");
+        let mut events = events["items"].as_array()?.iter();
+        (runs || events.any(waits)).then_some(())
+    });
+    let ns = Namespace::new("volume", &json!({}));
+    ns.secret("db", &json!({"password": "v"}));
+    let annotations = json!({"secrets.floe.dev/refs": "db/password"});
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
+    ns.apply(&job(
+        "load",
+        &template(&annotations, &containers, &json!([])),
+    ));
+    ns.complete("load");
+    assert_eq!(ns.logs("job/load", "main"), ["FLOE_SECRET_DB_PASSWORD=v"]);
+}
+
 /// Workloads before their secret, as with Helm if the secret comes from elsewhere.
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]

@@ -27,6 +27,7 @@
 pub mod admission_client;
 pub mod audit;
 pub mod backends;
+pub mod balancer;
 pub mod cert_manager;
 pub mod cluster;
 pub mod collector;
@@ -55,6 +56,8 @@ pub mod soak;
 pub mod sockets;
 pub mod stub_server;
 pub mod tools;
+pub mod trail;
+pub mod volume;
 pub mod webhook;
 pub mod webhook_process;
 

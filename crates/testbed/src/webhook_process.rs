@@ -40,23 +40,33 @@ impl Launch {
 
     /// `serve` without a control plane, or with another backend.
     pub fn without_control_plane(authority: &Authority, kubeconfig: &Path) -> Self {
+        let mut launch = Self::with_ports("serve", authority, kubeconfig);
+        // Only the tests reach the port.
+        launch.args.push("--trusted-callers=true".to_owned());
+        launch
+    }
+
+    /// Command with a port over TLS and the ops port.
+    pub(super) fn with_ports(command: &str, authority: &Authority, kubeconfig: &Path) -> Self {
         let folder = Folder::new();
         let [port, ops_port] = free_ports();
         let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
         let (cert, key) = pair.write(&folder, "tls");
-        let mut args = vec!["serve".to_owned()];
+        let listen = match command {
+            "serve" => "--listen",
+            _ => "--collector-listen",
+        };
+        let mut args = vec![command.to_owned()];
         for (flag, value) in [
             ("--tls-cert", cert.display().to_string()),
             ("--tls-key", key.display().to_string()),
-            ("--listen", format!("127.0.0.1:{port}")),
+            (listen, format!("127.0.0.1:{port}")),
             ("--ops-listen", format!("127.0.0.1:{ops_port}")),
             ("--kubeconfig", kubeconfig.display().to_string()),
             ("--own-namespace", NAMESPACE.to_owned()),
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        // Only the tests reach the port.
-        args.push("--trusted-callers=true".to_owned());
         Self {
             args,
             env: Vec::new(),
@@ -66,6 +76,16 @@ impl Launch {
             ca: authority.pem(),
             program: program(),
         }
+    }
+
+    /// Runs the program by another command, such as one that enters a namespace.
+    pub(super) fn behind(mut self, command: &[String]) -> Self {
+        let (first, rest) = command.split_first().expect("a command");
+        let program = std::mem::replace(&mut self.program, first.into());
+        let program = program.display().to_string();
+        let before = rest.iter().cloned().chain([program]);
+        self.args.splice(0..0, before);
+        self
     }
 
     /// Removes `--trusted-callers`: callers may be anybody.
@@ -274,6 +294,11 @@ impl WebhookProcess {
         self.process.pid()
     }
 
+    /// Sends a signal by its name without SIG, as in `STOP`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// Sends SIGTERM without waiting.
     pub fn terminate(&self) {
         self.process.signal("TERM");
@@ -300,5 +325,12 @@ impl WebhookProcess {
         let Self { process, launch } = self;
         drop(process);
         launch.start().await
+    }
+
+    /// [`Self::restart`] without waiting until the program is ready.
+    pub fn respawn(self) -> Self {
+        let Self { process, launch } = self;
+        drop(process);
+        launch.spawn()
     }
 }

@@ -250,8 +250,16 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         .as_array()
         .expect("arguments")
         .iter();
+    // The collector does not run here.
+    let ships = |argument: &str| {
+        ["--audit-collector", "--audit-token", "--audit-spool"]
+            .iter()
+            .any(|flag| argument.starts_with(flag))
+    };
     let mut args: Vec<String> = args
-        .map(|argument| local_value(argument.as_str().expect("text")))
+        .map(|argument| argument.as_str().expect("text"))
+        .filter(|argument| !ships(argument))
+        .map(local_value)
         .collect();
     args.extend([
         "--kubeconfig".to_owned(),

@@ -82,15 +82,36 @@ impl Release {
 
     /// Waits until nothing is left; the garbage collector deletes pods after their Deployment.
     async fn nothing_is_left(&self) {
+        self.only_left(&BTreeSet::new()).await;
+    }
+
+    /// Waits until the claim with the history is left and nothing else, and deletes it by the command that the notes
+    /// have.
+    async fn only_the_claim_is_left(&self, notes: &str) {
+        let claim = format!(
+            "{0} PersistentVolumeClaim {1}-audit",
+            self.name, self.fullname
+        );
+        self.only_left(&BTreeSet::from([claim])).await;
+        let command = format!(
+            "kubectl -n {} delete persistentvolumeclaim {}-audit",
+            self.name, self.fullname
+        );
+        assert!(notes.contains(&command), "{notes}");
+        self.cp.shell(&command).await.expect_success();
+        self.nothing_is_left().await;
+    }
+
+    async fn only_left(&self, expected: &BTreeSet<String>) {
         let mut left = BTreeSet::new();
         for _ in 0..60 {
             left = self.objects().await;
-            if left.is_empty() {
+            if left == *expected {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
-        panic!("left behind: {left:?}");
+        panic!("left behind: {left:?}, expected {expected:?}");
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -208,9 +229,9 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
         assert!(!notes.contains("pod-security"), "{notes}");
         let first = release.objects().await;
         assert!(first.len() > 15, "{first:?}");
-        wait_for("both Deployments' pods", || async {
+        wait_for("the three Deployments' pods", || async {
             let pods = release.objects().await;
-            (pods.iter().filter(|line| line.contains(" Pod ")).count() == 4).then_some(())
+            (pods.iter().filter(|line| line.contains(" Pod ")).count() == 5).then_some(())
         })
         .await;
         assert_eq!(
@@ -218,7 +239,17 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             5
         );
 
-        // The CA is kept by every later command of Helm.
+        // The CA and the key that signs checkpoints are kept by every later command of Helm.
+        let key = format!(
+            "/api/v1/namespaces/{name}/secrets/{}-audit-key",
+            release.fullname
+        );
+        let written = json!({"data": {"ed25519.pub": "YQ=="}});
+        release
+            .cp
+            .request(Method::PATCH, &key, Some(&written))
+            .await
+            .object();
         release.write_ca("the CA").await;
         let ca = release.cas().await;
         assert!(ca.len() == 5 && ca.iter().all(Value::is_string), "{ca:?}");
@@ -289,9 +320,10 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             before,
             "{helm:?}"
         );
+        assert_eq!(release.get(&key).await["data"], written["data"], "{helm:?}");
 
         release.helm(helm, &["uninstall", name], &Value::Null).await;
-        release.nothing_is_left().await;
+        release.only_the_claim_is_left(&notes).await;
     }
 }
 
@@ -300,7 +332,7 @@ async fn every_mode_installs_and_leaves_nothing() {
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["kube-public"]}});
     for values in [
         json!({"tls": {"mode": "self-managed"}}),
-        merged(existing(), &scoped),
+        merged(existing(), &merged(crate::recorded(), &scoped)),
         merged(scoped, &json!({"tls": {"mode": "self-managed"}})),
         merged(
             existing(),
@@ -310,26 +342,35 @@ async fn every_mode_installs_and_leaves_nothing() {
             existing(),
             &json!({"controller": {"enabled": false}, "flowControl": {"enabled": false}}),
         ),
+        merged(existing(), &json!({"admin": {"enabled": false}})),
+        merged(
+            existing(),
+            &json!({"admin": {"persistence": {"enabled": false}}}),
+        ),
         crate::everything(),
     ] {
         let release = Release::new("mode").await;
         let name = release.name.as_str();
-        release
+        let notes = release
             .helm(Helm::V4, &["install", name, &chart()], &values)
             .await;
         assert!(!release.objects().await.is_empty());
         // The controller's changes to its own objects are kept by Helm, and deleted with the release.
-        let secret = format!(
-            "/api/v1/namespaces/{name}/secrets/{}-tls-self",
-            release.fullname
-        );
+        let secrets = ["tls-self", "admin-tls-self"].map(|end| {
+            format!(
+                "/api/v1/namespaces/{name}/secrets/{}-{end}",
+                release.fullname
+            )
+        });
         if values["tls"]["mode"] == "self-managed" {
             let data = json!({"data": {"tls.crt": "YQ=="}});
-            release
-                .cp
-                .request(Method::PATCH, &secret, Some(&data))
-                .await
-                .object();
+            for secret in &secrets {
+                release
+                    .cp
+                    .request(Method::PATCH, secret, Some(&data))
+                    .await
+                    .object();
+            }
             let lease = format!(
                 "/apis/coordination.k8s.io/v1/namespaces/{name}/leases/{name}-floe-secrets-controller"
             );
@@ -342,11 +383,13 @@ async fn every_mode_installs_and_leaves_nothing() {
             release
                 .helm(Helm::V4, &["upgrade", name, &chart()], &values)
                 .await;
-            assert_eq!(
-                release.get(&secret).await["data"]["tls.crt"],
-                "YQ==",
-                "the upgrade emptied the certificate"
-            );
+            for secret in &secrets {
+                assert_eq!(
+                    release.get(secret).await["data"]["tls.crt"],
+                    "YQ==",
+                    "the upgrade emptied the certificate"
+                );
+            }
             assert_eq!(
                 release.get(&lease).await["spec"]["holderIdentity"],
                 "somebody"
@@ -355,7 +398,52 @@ async fn every_mode_installs_and_leaves_nothing() {
         release
             .helm(Helm::V4, &["uninstall", name], &Value::Null)
             .await;
-        release.nothing_is_left().await;
+        let admin = &values["admin"];
+        if admin["enabled"] == false || admin["persistence"]["enabled"] == false {
+            release.nothing_is_left().await;
+        } else {
+            release.only_the_claim_is_left(&notes).await;
+        }
+    }
+}
+
+/// History that an uninstallation left belongs to the next installation of the same name. A claim that waits for a
+/// `StorageClass` gets one by an upgrade.
+#[tokio::test]
+async fn claim_is_adopted_and_gets_its_storage_class() {
+    for helm in Helm::ALL {
+        let release = Release::new("claim").await;
+        let name = release.name.as_str();
+        let path = format!(
+            "/api/v1/namespaces/{name}/persistentvolumeclaims/{}-audit",
+            release.fullname
+        );
+        let install = ["install", name, &chart()];
+        release.helm(helm, &install, &existing()).await;
+        let first = release.get(&path).await;
+        assert!(first["spec"]["storageClassName"].is_null(), "{first}");
+        release.helm(helm, &["uninstall", name], &Value::Null).await;
+        let notes = release.helm(helm, &install, &existing()).await;
+        let again = release.get(&path).await;
+        assert_eq!(
+            again["metadata"]["uid"], first["metadata"]["uid"],
+            "{helm:?}"
+        );
+        let classed = json!({"admin": {"persistence": {"storageClass": "local"}}});
+        release
+            .helm(
+                helm,
+                &["upgrade", name, &chart()],
+                &merged(existing(), &classed),
+            )
+            .await;
+        assert_eq!(
+            release.get(&path).await["spec"]["storageClassName"],
+            "local",
+            "{helm:?}"
+        );
+        release.helm(helm, &["uninstall", name], &Value::Null).await;
+        release.only_the_claim_is_left(&notes).await;
     }
 }
 

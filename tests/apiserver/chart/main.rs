@@ -7,6 +7,8 @@
 )]
 #![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
+mod admin;
+mod admin_rights;
 mod admission_policy;
 mod callers;
 mod certificates;
@@ -32,6 +34,11 @@ fn existing() -> Value {
     json!({"tls": {"mode": "existing"}})
 }
 
+/// Values with which the webhook records its trail, and sends it to `admin`.
+fn recorded() -> Value {
+    json!({"audit": {"output": "stdout"}})
+}
+
 /// Values merged section by section.
 fn merged(mut values: Value, more: &Value) -> Value {
     json_patch::merge(&mut values, more);
@@ -53,6 +60,11 @@ fn everything() -> Value {
         "commonLabels": {"example.com/owner": "platform"},
         "podLabels": {"example.com/pod": "a"}, "podAnnotations": {"example.com/pod": "a"},
         "controller": {"podLabels": {"example.com/pod": "b"}, "podAnnotations": {"example.com/pod": "b"}},
+        "audit": {"output": "stdout", "clusterName": "prod", "onFailure": "refuse", "maxSize": "900Mi", "retention": "720h",
+            "minAge": "24h", "controllers": ["system:serviceaccount:argo:rollouts"], "spool": {"sizeLimit": "512Mi"}},
+        "admin": {"podLabels": {"example.com/pod": "c"}, "podAnnotations": {"example.com/pod": "c"},
+            "persistence": {"size": "1Gi", "storageClass": "local"}, "extraEnv": [{"name": "A", "value": "b"}],
+            "affinity": {"nodeAffinity": {}}},
         "secretNames": {"pattern": "{service}-{environment}-credentials", "mode": "deny"},
         "imagePullSecrets": [{"name": "registry"}],
         "image": {"digest": format!("sha256:{}", "0123456789abcdef".repeat(4))},

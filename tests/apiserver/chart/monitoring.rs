@@ -15,13 +15,15 @@ use testbed::helm::{Helm, NAME, find_object};
 use testbed::manifests::{pod, prefixed};
 use testbed::process::Folder;
 use testbed::tools::{program_paths, project_root};
+use testbed::trail::{ReplicaPod, Trail};
 use testbed::webhook::{Registration, SERVICE_HOST, controller_identity, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{WAIT_TIMEOUT, poll, unique, wait_for};
 
 fn monitored() -> Vec<Value> {
     let metrics = json!({"metrics": {"prometheusRule": {"enabled": true}, "grafanaDashboard": {"enabled": true}}});
-    Helm::V4.objects(NAME, &merged(existing(), &metrics))
+    let values = merged(existing(), &crate::recorded());
+    Helm::V4.objects(NAME, &merged(values, &metrics))
 }
 
 /// Rules, as Prometheus reads them.
@@ -96,8 +98,25 @@ fn alerts_fire_exactly_when_they_should() {
     let valid = |pod: &str, until: i64| {
         series(
             "tls_certificate_not_after_seconds",
-            &format!(",pod=\"{pod}\""),
+            &format!(",pod=\"{pod}\",instance=\"{pod}:8080\""),
             &format!("{until}x120"),
+        )
+    };
+    // The pod of `admin`, whose certificate is not that of the webhook.
+    let ready = |value: u8| {
+        series(
+            "audit_store_ready",
+            ",pod=\"m\",instance=\"m:8080\"",
+            &format!("{value}x120"),
+        )
+    };
+    let stored = |bytes: u64| series("audit_store_bytes", ",pod=\"m\"", &format!("{bytes}x120"));
+    let checkpoint = |values: &str| series("audit_checkpoint_time_seconds", ",pod=\"m\"", values);
+    let waits = |seconds: u32| {
+        series(
+            "audit_oldest_unshipped_seconds",
+            ",pod=\"a\"",
+            &format!("{seconds}x120"),
         )
     };
     let (two, year) = (["a", "b"], 365 * 86400);
@@ -114,6 +133,14 @@ fn alerts_fire_exactly_when_they_should() {
             ",reason=\"ok\",decision=\"injected\"",
             "0+10x120",
         ));
+        all.extend([
+            valid("m", year),
+            ready(1),
+            stored(700),
+            series("audit_store_max_bytes", ",pod=\"m\"", "1000x120"),
+            checkpoint("0+60x120"),
+            waits(1),
+        ]);
         all
     };
     let certificates = "tls_certificate_not_after_seconds";
@@ -133,17 +160,17 @@ fn alerts_fire_exactly_when_they_should() {
     };
     let unreachable = "apiserver_admission_webhook_rejection_count{name=\"pods.secrets.floe.dev\",error_type=\"calling_webhook_error\"}";
     // name | series added to the healthy ones | series removed by name | alerts
-    let rows: [(&str, Vec<Value>, &str, &[&str]); 16] = [
+    let rows: [(&str, Vec<Value>, &str, &[&str]); 26] = [
         ("all is well", vec![], "", &[]),
         (
             "no replica",
-            vec![valid("c", 0)],
+            vec![valid("c", 0), valid("m", year)],
             certificates,
             &["FloeSecretsWebhookDown"],
         ),
         (
             "one replica",
-            vec![valid("a", year)],
+            vec![valid("a", year), valid("m", year)],
             certificates,
             &["FloeSecretsWebhookSingleReplica"],
         ),
@@ -243,6 +270,74 @@ fn alerts_fire_exactly_when_they_should() {
             "",
             &["FloeSecretsUninjected", "FloeSecretsScanFails"],
         ),
+        (
+            "records wait",
+            vec![waits(90)],
+            "oldest_unshipped",
+            &["FloeSecretsAuditNotShipped"],
+        ),
+        (
+            "records dropped",
+            vec![series(
+                "audit_records_dropped_total",
+                ",pod=\"a\"",
+                "0+1x120",
+            )],
+            "",
+            &["FloeSecretsAuditRecordsDropped"],
+        ),
+        (
+            "a store that is not ready",
+            vec![ready(0)],
+            "store_ready",
+            &["FloeSecretsAuditStoreUnavailable"],
+        ),
+        (
+            "no admin",
+            vec![],
+            "m:8080",
+            &["FloeSecretsAuditStoreUnavailable"],
+        ),
+        (
+            "two histories",
+            vec![series(
+                "audit_chain_conflicts_total",
+                ",pod=\"m\"",
+                "0+1x120",
+            )],
+            "",
+            &["FloeSecretsAuditChainConflict"],
+        ),
+        (
+            "a store that fills up",
+            vec![stored(850)],
+            "store_bytes",
+            &["FloeSecretsAuditStoreFillsUp"],
+        ),
+        (
+            "a full store",
+            vec![stored(1000)],
+            "store_bytes",
+            &["FloeSecretsAuditStoreFillsUp", "FloeSecretsAuditStoreFull"],
+        ),
+        (
+            "nothing that may be deleted",
+            vec![series("audit_retention_blocked", ",pod=\"m\"", "1x120")],
+            "",
+            &["FloeSecretsAuditStoreFull"],
+        ),
+        (
+            "an old checkpoint",
+            vec![checkpoint("2400x120")],
+            "checkpoint_time",
+            &["FloeSecretsAuditCheckpointOld"],
+        ),
+        (
+            "ten days of the collector's certificate",
+            vec![valid("m", 10 * 86400)],
+            "seconds{namespace=\"floe-secrets-webhook\",pod=\"m\"",
+            &["FloeSecretsAuditCertificateExpiresSoon"],
+        ),
     ];
     let alerts = alerts(&rules());
     let names: Vec<&str> = alerts
@@ -337,10 +432,10 @@ async fn query_uses_only_served_metrics() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("metrics").await;
     let poll_often = ["--tls-poll", "1s"];
-    let webhook = Launch::serve(cp, &webhook_identity(cp).await)
-        .with(&poll_often)
-        .start()
-        .await;
+    let trail = Trail::start(cp).await;
+    let launch = Launch::serve(cp, &webhook_identity(cp).await).with(&poll_often);
+    let replica = ReplicaPod::create(cp).await;
+    let webhook = trail.sent_by(launch, &replica).await.start().await;
     let controller = Launch::controller(cp, &controller_identity(cp).await)
         .with(&["--drift-interval", "1s"])
         .start()
@@ -404,6 +499,19 @@ async fn query_uses_only_served_metrics() {
         .server(&["127.0.0.1", SERVICE_HOST])
         .write(&webhook.launch.folder, "tls");
 
+    // A batch that finds no collector, and one without a token.
+    trail.admin.kill();
+    cp.create(&asks("unsent", "db")).await.object();
+    wait_for("a failure of shipping", || async {
+        let (_, text) = webhook.get("/metrics")?;
+        text.contains("audit_shipping_failures_total{")
+            .then_some(())
+    })
+    .await;
+    let trail = trail.restart_admin().await;
+    let (status, _) = trail.admin.send(Method::POST, "/v1/lines", "").await;
+    assert_eq!(status, 401);
+
     let missing = RefCell::new(BTreeSet::new());
     let all = poll(WAIT_TIMEOUT, || async {
         let apiserver = cp
@@ -414,6 +522,7 @@ async fn query_uses_only_served_metrics() {
         let texts = [
             webhook.get("/metrics")?.1,
             controller.get("/metrics")?.1,
+            trail.admin.get("/metrics")?.1,
             apiserver,
         ];
         let served: BTreeSet<String> = texts.iter().flat_map(|text| served_names(text)).collect();

@@ -205,6 +205,7 @@ impl Component {
 }
 
 const ADMISSION: u16 = 8443;
+const COLLECTOR: u16 = 9444;
 const OPS: u16 = 8080;
 
 fn with(policy: &Value) -> Value {
@@ -308,7 +309,11 @@ fn pods_reach_metrics_and_no_other_port() {
     let prometheus = || pod("10.244.1.4", "monitoring", json!({"app": "prometheus"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));
     for values in [json!({}), with(&json!({"podCIDRs": ["10.244.0.0/16"]}))] {
-        for deployment in [NAME, "floe-secrets-controller"] {
+        for deployment in [
+            NAME,
+            "floe-secrets-controller",
+            "floe-secrets-webhook-admin",
+        ] {
             let component = Component::of(&values, deployment);
             assert!(component.reached(&prometheus(), OPS), "{deployment}");
             assert!(
@@ -327,12 +332,52 @@ fn pods_reach_metrics_and_no_other_port() {
     assert!(webhook.reached(&prometheus(), OPS) && !webhook.reached(&tenant(), OPS));
 }
 
+/// Labels of the pods of a component.
+fn labels_of(component: &str) -> Value {
+    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": NAME, "app.kubernetes.io/component": component})
+}
+
+#[test]
+fn only_replicas_of_the_webhook_reach_the_audit_collector() {
+    let admin_pod = || pod("10.244.1.6", NAME, labels_of("admin"));
+    let replica = || pod("10.244.1.7", NAME, labels_of("webhook"));
+    let recorded = crate::recorded();
+    let admin = Component::of(&recorded, "floe-secrets-webhook-admin");
+    assert!(admin.reached(&replica(), COLLECTOR));
+    for other in [
+        pod("10.244.3.7", "tenant", labels_of("webhook")),
+        pod("10.244.1.8", NAME, labels_of("controller")),
+        host("192.168.1.10"),
+    ] {
+        assert!(!admin.reached(&other, COLLECTOR), "{}", other.address);
+    }
+    let webhook = Component::of(&recorded, NAME);
+    assert!(webhook.reaches(&admin_pod(), "TCP", COLLECTOR));
+    assert!(!webhook.reaches(&host("172.16.0.2"), "TCP", COLLECTOR));
+    // Without a trail or without `admin`, the webhook has nothing to send.
+    for values in [
+        json!({"audit": {"output": "off"}}),
+        merged(recorded.clone(), &json!({"admin": {"enabled": false}})),
+    ] {
+        let webhook = Component::of(&values, NAME);
+        assert!(!webhook.reaches(&admin_pod(), "TCP", COLLECTOR), "{values}");
+    }
+    // Replicas in the nodes' network have the nodes' addresses.
+    let on_nodes = merged(recorded, &json!({"hostNetwork": true}));
+    let admin = Component::of(&on_nodes, "floe-secrets-webhook-admin");
+    assert!(admin.reached(&host("192.168.1.10"), COLLECTOR));
+}
+
 #[test]
 fn pods_reach_only_api_server_dns_and_collector() {
     let tracing = json!({"tracing": {"endpoint": "http://collector.monitoring:4318"}});
     let collector = || pod("10.244.1.5", "monitoring", json!({"app": "collector"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));
-    for deployment in [NAME, "floe-secrets-controller"] {
+    for deployment in [
+        NAME,
+        "floe-secrets-controller",
+        "floe-secrets-webhook-admin",
+    ] {
         let plain = Component::of(&json!({}), deployment);
         for port in [443, 6443] {
             assert!(

@@ -44,11 +44,11 @@ async fn pods_pass_restricted_pod_security_standard() {
     for values in [
         json!({}),
         existing(),
-        json!({"tls": {"mode": "self-managed"}}),
+        merged(crate::recorded(), &json!({"tls": {"mode": "self-managed"}})),
         everything(),
     ] {
         let made = pods(&Helm::V4.objects(NAME, &values), &namespace.name);
-        assert_eq!(made.len(), 3, "{values}");
+        assert_eq!(made.len(), 4, "{values}");
         for pod in made {
             let response = cp.create_dry_run(&pod).await;
             assert!(
@@ -71,8 +71,9 @@ async fn pods_pass_restricted_pod_security_standard() {
     }
 }
 
-/// Expands `$(POD_NAMESPACE)` and the like.
-fn arguments(container: &Value) -> Vec<String> {
+/// Expands `$(POD_NAMESPACE)` and the like, and moves the store and the spool into a folder of the test.
+fn arguments(container: &Value, folder: &Folder) -> Vec<String> {
+    let folder = folder.path().display().to_string();
     let arguments = container["args"].as_array().expect("arguments").iter();
     arguments
         .map(|argument| argument.as_str().expect("text"))
@@ -80,6 +81,8 @@ fn arguments(container: &Value) -> Vec<String> {
             argument
                 .replace("$(POD_NAMESPACE)", NAME)
                 .replace("$(POD_NAME)", "pod")
+                .replace("/var/lib/floe-audit", &folder)
+                .replace("/var/spool/floe-audit", &folder)
         })
         .collect()
 }
@@ -93,16 +96,21 @@ async fn program_accepts_every_rendered_argument() {
     for values in [
         json!({}),
         everything(),
+        crate::recorded(),
         scoped,
         json!({"tls": {"mode": "self-managed"}}),
     ] {
         let objects = Helm::V4.objects(NAME, &values);
-        for name in [NAME, "floe-secrets-controller"] {
+        for name in [
+            NAME,
+            "floe-secrets-controller",
+            "floe-secrets-webhook-admin",
+        ] {
             let template = &find_object(&objects, "Deployment", name)["spec"]["template"];
             let container = &template["spec"]["containers"][0];
             let folder = Folder::new();
             let kubeconfig = folder.write("kubeconfig", "none");
-            let mut args = arguments(container);
+            let mut args = arguments(container, &folder);
             args.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
             let process = Process::start("program", folder.path(), program, &args, &[]);
             let status =

@@ -17,7 +17,10 @@ fn variants() -> [(&'static str, Value); 6] {
         ("self-managed", json!({"tls": {"mode": "self-managed"}})),
         (
             "namespaces",
-            json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
+            merged(
+                crate::recorded(),
+                &json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
+            ),
         ),
         (
             "url",
@@ -318,14 +321,49 @@ fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn permissions_follow_scope() {
-    let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
+    let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}, "audit": {"output": "off"}});
     let (everywhere, in_namespace) = (
         Helm::V4.objects(NAME, &json!({})),
         Helm::V4.objects(NAME, &scoped),
     );
-    // No component has permissions in the whole cluster.
-    assert!(in_namespace.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
-    for component in ["webhook", "controller"] {
+    // No component has permissions in the whole cluster, except for what exists only there.
+    let only_there = |objects: &[Value]| -> Vec<(String, String)> {
+        let cluster_roles = objects
+            .iter()
+            .filter(|object| object["kind"] == "ClusterRole");
+        let rules = cluster_roles.flat_map(|role| role["rules"].as_array().expect("rules").clone());
+        rules
+            .map(|rule| {
+                (
+                    rule["resources"].to_string(),
+                    rule["resourceNames"].to_string(),
+                )
+            })
+            .collect()
+    };
+    let pair = |resources: &str, names: &str| (resources.to_owned(), names.to_owned());
+    let (reviews, cluster_name) = (
+        pair(r#"["tokenreviews"]"#, "null"),
+        pair(r#"["namespaces"]"#, r#"["kube-system"]"#),
+    );
+    assert_eq!(
+        only_there(&in_namespace),
+        [reviews.clone(), cluster_name.clone()]
+    );
+    let recorded = Helm::V4.objects(NAME, &merged(scoped.clone(), &crate::recorded()));
+    assert_eq!(
+        only_there(&recorded),
+        [reviews.clone(), cluster_name.clone(), cluster_name]
+    );
+    let named = json!({"audit": {"output": "stdout", "clusterName": "prod"}});
+    let named = Helm::V4.objects(NAME, &merged(scoped.clone(), &named));
+    assert_eq!(only_there(&named), [reviews]);
+    let without = Helm::V4.objects(
+        NAME,
+        &merged(scoped.clone(), &json!({"admin": {"enabled": false}})),
+    );
+    assert_eq!(only_there(&without), []);
+    for component in ["webhook", "controller", "admin"] {
         let of = |objects: &[Value], place: &str| -> Vec<Value> {
             rules(objects, component)
                 .into_iter()
@@ -334,6 +372,9 @@ fn permissions_follow_scope() {
                 .collect()
         };
         let mut cluster = of(&everywhere, "");
+        cluster.retain(|rule| {
+            rule["resources"] != json!(["tokenreviews"]) && rule["resourceNames"].is_null()
+        });
         assert!(!cluster.is_empty(), "{component}");
         // With the names of namespaces, no component lists namespaces.
         for rule in &mut cluster {

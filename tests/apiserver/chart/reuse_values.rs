@@ -160,6 +160,13 @@ async fn emergency_upgrade_works_from_every_earlier_chart() {
             .map(|entry| &entry["failurePolicy"])
             .collect();
         assert_eq!(policies, ["Ignore"; 5], "{helm:?} {}", values.display());
+        // Earlier charts did not have `admin`: it is added, with its claim.
+        for path in [
+            format!("/apis/apps/v1/namespaces/{name}/deployments/{name}-{NAME}-admin"),
+            format!("/api/v1/namespaces/{name}/persistentvolumeclaims/{name}-{NAME}-audit"),
+        ] {
+            cp.request(Method::GET, &path, None).await.object();
+        }
         // Values that the user had set are kept.
         for entry in entries {
             assert!(

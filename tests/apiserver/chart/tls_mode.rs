@@ -139,7 +139,7 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
             testbed::tools::project_root().join("docs/operations/INSTALL.md"),
         );
         let page = page.expect("the page");
-        let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
+        let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca floe-secrets-webhook-admin-tls";
         assert!(page.contains(delete));
         // And back: with the leftover Secrets the first time, without them the second.
         if helm == Helm::V3 {
@@ -190,6 +190,11 @@ fn modes_use_separate_secrets() {
     assert!(of("self-managed", "Secret").contains(&SELF_MANAGED_SECRET.to_owned()));
     assert!(!of("self-managed", "Secret").contains(&CERT_MANAGER_SECRET.to_owned()));
     assert!(of("cert-manager", "Certificate").contains(&CERT_MANAGER_SECRET.to_owned()));
+    // The same applies to the Secret of `admin`.
+    let admin = "floe-secrets-webhook-admin-tls".to_owned();
+    assert!(of("self-managed", "Secret").contains(&format!("{admin}-self")));
+    assert!(!of("self-managed", "Secret").contains(&admin));
+    assert!(of("cert-manager", "Certificate").contains(&admin));
     let objects = Helm::V4.objects(NAME, &json!({"tls": {"mode": "existing"}}));
     let volumes = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
     assert_eq!(volumes[0]["secret"]["secretName"], CERT_MANAGER_SECRET);

@@ -8,7 +8,8 @@ use testbed::helm::{Helm, NAME, default_values};
 /// Values of the chart by path, with their defaults. A section is a non-empty map with fixed keys.
 fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
     /// Maps with defaults whose keys are defined by the user or by Kubernetes.
-    const MAPS_WITH_FREE_KEYS: [&str; 6] = [
+    const MAPS_WITH_FREE_KEYS: [&str; 7] = [
+        "/admin/resources",
         "/resources",
         "/nodeSelector",
         "/podSecurityContext",
@@ -176,6 +177,14 @@ fn value_out_of_range_is_rejected() {
             "one of 'warn', 'deny'",
         ),
         ("/onUnavailable", json!("ignore"), "one of 'deny', 'admit'"),
+        ("/audit/output", json!("file"), "one of 'off'"),
+        ("/audit/maxSize", json!("4GB"), "pattern"),
+        ("/audit/retention", json!("90d"), "pattern"),
+        ("/audit/controllers/0", json!("a,b"), "pattern"),
+        ("/audit/spool/sizeLimit", json!("0Mi"), "pattern"),
+        ("/admin/persistence/size", json!(5), "string"),
+        ("/admin/persistence/storageClass", json!("Fast"), "pattern"),
+        ("/admin/tls/secretName", json!("Tls"), "pattern"),
         ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
         ("/sidecarContainers/0", json!("wait@"), "pattern"),
         ("/sidecarContainers/0", json!("wait@app=etl"), "pattern"),
@@ -341,6 +350,22 @@ fn conflicting_values_are_rejected_with_solution() {
         ),
         (json!({"port": 8080}), "port and opsPort are both 8080"),
         (
+            json!({"opsPort": 9444}),
+            "opsPort is 9444, the port of the audit trail's collector",
+        ),
+        (
+            json!({"audit": {"maxSize": "5120Mi"}}),
+            "audit.maxSize=5120Mi leaves less than 96Mi of admin.persistence.size=5Gi free",
+        ),
+        (
+            json!({"audit": {"minAge": "721h", "retention": "720h"}}),
+            "audit.minAge=721h is longer than audit.retention=720h",
+        ),
+        (
+            json!({"audit": {"spool": {"sizeLimit": "64Mi"}}}),
+            "is less than 128Mi",
+        ),
+        (
             json!({"metrics": {"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}}}),
             "Choose one",
         ),
@@ -379,6 +404,10 @@ fn conflicting_values_are_rejected_with_solution() {
         json!({"replicas": 0, "webhook": {"url": "https://webhook.example.com"}}),
         json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
         json!({"global": {"of": "a parent chart"}}),
+        // An older release has this value.
+        json!({"audit": {"output": "off"}, "admin": {"enabled": true}}),
+        json!({"opsPort": 9444, "admin": {"enabled": false}}),
+        json!({"audit": {"maxSize": "1Ti"}, "admin": {"persistence": {"size": "1500Gi"}}}),
     ] {
         Helm::V4.template(NAME, &values).expect_success();
     }

@@ -78,6 +78,8 @@ async fn each_fault_is_found_and_fixed_by_its_command() {
         "deployment",
         "disruption-budget",
         "controller",
+        "audit-trail",
+        "admin",
         "webhook-permissions",
         "controller-permissions",
         "admission",

@@ -48,6 +48,12 @@ async fn service_without_endpoints_is_found() {
     let mut all = failures.to_vec();
     // The port of a default installation is open.
     all.insert(3, ("callers", "warning"));
+    let trail = [
+        ("audit-trail", "failure"),
+        ("admin", "failure"),
+        ("audit-shipping", "not-checked"),
+    ];
+    all.splice(5..5, trail);
     let report = report.expect(&all);
     assert_eq!(
         report.of("endpoints")["message"],

@@ -153,7 +153,7 @@ impl Fixture {
         let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
         // Recommended installation: with the port closed to pods.
         let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
-            "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
+            "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}, "admin": {"enabled": false}});
         cp.helm(
             Helm::V4,
             &["install", NAME, &chart(), "--namespace", NAME],

@@ -51,6 +51,7 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 "versions",
                 "webhook-permissions",
                 "controller-permissions",
+                "admin-permissions",
             ] {
                 assert_eq!(
                     report.of(check)["status"],
@@ -116,7 +117,7 @@ async fn certificate_of_external_webhook_is_checked_by_handshake() {
         .object();
     let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
     let url = format!("https://127.0.0.1:{}", launch.port);
-    let values = json!({"tls": {"mode": "existing"}, "webhook": {"url": url}, "replicas": 0, "controller": {"enabled": false}});
+    let values = json!({"tls": {"mode": "existing"}, "webhook": {"url": url}, "replicas": 0, "controller": {"enabled": false}, "admin": {"enabled": false}});
     cp.helm(
         Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
@@ -164,6 +165,9 @@ async fn certificate_of_external_webhook_is_checked_by_handshake() {
     // Nothing of it is in the cluster.
     let expected = [
         "disruption-budget",
+        "audit-trail",
+        "admin",
+        "audit-shipping",
         "callers",
         "versions",
         "webhook-permissions",
@@ -175,4 +179,88 @@ async fn certificate_of_external_webhook_is_checked_by_handshake() {
             .all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"),
         "{failed_checks:?}"
     );
+}
+
+/// No kubelet and no controller runs here: the test writes the status that they would write.
+#[tokio::test]
+async fn trail_is_checked_from_the_webhook_to_the_claim() {
+    let cp = &ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    let values =
+        json!({"tls": {"mode": "existing"}, "admin": {"persistence": {"storageClass": "fast"}}});
+    cp.helm(
+        Helm::V4,
+        &["install", NAME, &chart(), "--namespace", NAME],
+        &values,
+    )
+    .await
+    .expect_success();
+    let rows = async || {
+        let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let row = |check: &str| {
+            let row = report.of(check);
+            let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+            (text("status"), text("message"))
+        };
+        (row("audit-trail"), row("admin"), row("audit-shipping"))
+    };
+    let (trail, admin, shipping) = rows().await;
+    assert!(
+        trail.0 == "failure"
+            && trail
+                .1
+                .contains("floe-secrets-webhook-admin-tls is not found"),
+        "{trail:?}"
+    );
+    assert!(
+        admin.0 == "failure" && admin.1.contains("waits for a volume of StorageClass fast"),
+        "{admin:?}"
+    );
+    assert_eq!(shipping.0, "not-checked", "{shipping:?}");
+
+    let host = format!("{NAME}-admin.{NAME}.svc");
+    let pair = cp.authority.server(&[host.as_str()]);
+    let metadata = json!({"name": format!("{NAME}-admin-tls"), "namespace": NAME});
+    let data = json!({"tls.crt": pair.cert, "tls.key": pair.key, "ca.crt": cp.authority.pem()});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+    cp.create(&secret).await.object();
+    let set_status = async |object: &str, status: Value| {
+        let status = json!({ "status": status }).to_string();
+        let patch = [
+            "-n",
+            NAME,
+            "patch",
+            object,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status,
+        ];
+        cp.kubectl(&patch, "").await.expect_success();
+    };
+    set_status(
+        "persistentvolumeclaim/floe-secrets-webhook-audit",
+        json!({"phase": "Bound"}),
+    )
+    .await;
+    let (trail, admin, _) = rows().await;
+    assert_eq!(trail.0, "ok", "{trail:?}");
+    assert!(
+        admin.0 == "warning" && admin.1.contains("no replica of 1"),
+        "{admin:?}"
+    );
+    set_status(
+        "deployment/floe-secrets-webhook-admin",
+        json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}),
+    )
+    .await;
+    let (_, admin, _) = rows().await;
+    assert_eq!(admin.0, "ok", "{admin:?}");
 }

@@ -9,6 +9,7 @@
 mod applied;
 mod compile_cluster;
 mod compiled;
+mod lint_cluster;
 
 use std::collections::BTreeSet;
 

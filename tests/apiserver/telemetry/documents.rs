@@ -82,7 +82,7 @@ fn events() -> BTreeMap<String, Event> {
 
 /// Whether `program` is among those that a row names.
 fn is_of(named: &str, program: &str) -> bool {
-    named == "both" || named == program
+    named == "all" || named.split(", ").any(|named| named == program)
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -201,7 +201,7 @@ fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
             .unwrap_or_else(|| panic!("{name} is not in the document"));
         assert_eq!(row[1][0], kind, "{name}");
         assert!(
-            is_of(&row[3][0], program) || row[3][0] == "serve",
+            is_of(&row[3][0], program) || is_of(&row[3][0], "serve"),
             "{name} is of {program}"
         );
         let samples = text

@@ -118,6 +118,8 @@ fn every_snapshot_of_help_has_a_command() {
 #[case::two_certificates("serve-two-certificates", 2, &["serve", "--tls-cert", "a", "--tls-key", "b", "--tls-secret", "c"])]
 #[case::short_interval("controller-interval", 2, &["controller", "--drift-interval", "5ms"])]
 #[case::no_names("controller-names", 2, &["controller", "--tls-secret", "tls"])]
+#[case::no_admin_names("controller-admin-names", 2, &["controller", "--admin-tls-secret", "tls"])]
+#[case::one_secret_for_two("controller-one-secret", 2, &["controller", "--tls-secret", "tls", "--tls-names", "a", "--admin-tls-secret", "tls", "--admin-dns-names", "b"])]
 #[case::missing_config("config-missing", 2, &["inject", "-f", "refused.yaml", "--config", "missing.yaml"])]
 #[case::bad_config("config-bad", 2, &["config", "check", "bad-config.yaml"])]
 #[case::bad_config_of_a_command("config-bad-serve", 2, &["serve", "--config", "bad-config.yaml"])]

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl hack/krew/kubectl_complete-floe_secrets)
-.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew chart-lint chart-render check-generated lint deny fuzz bench hostile sequences audit-kills audit-visibility audit-faults instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -17,11 +17,11 @@ demo-helm:
 test:
 	hack/test.sh
 
-## test-kubernetes-1.30: pods, workloads, controller and the chart's lifecycle on the oldest supported Kubernetes
+## test-kubernetes-1.30: pods, workloads, controller, audit trail and the chart's lifecycle on the oldest supported Kubernetes
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
 	hack/test.sh chart=admission_policy::,client_certificate::,lifecycle::,pods::,rights:: controller workloads registration \
-	  admission reload_e2e inject_cluster sequences
+	  admission reload_e2e inject_cluster sequences audit_trail audit_collector attribution
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG)
 test-cluster:
@@ -81,6 +81,22 @@ hostile:
 ## sequences: random sequences of what users do to a workload, 10,000 simulated and 200 on a real API server (5 minutes)
 sequences:
 	hack/sequences.sh
+
+## audit-kills: 5,000 pods while serve is killed 100 times and admin 50 times: none lacks its record (a few minutes)
+audit-kills:
+	hack/tools/tools.sh build control-plane
+	cargo test --all-features --locked --test audit_kills -- --ignored --nocapture
+
+## audit-visibility: time from 2,000 creates at 200/s until a query has their records, on a machine without other work
+audit-visibility:
+	hack/tools/tools.sh build control-plane
+	cargo test --profile optimized --all-features --locked --test audit_visibility -- --ignored --nocapture
+
+## audit-faults: faults of spool, collector, store and their volumes, for longer than make test has them (a few minutes)
+audit-faults: export AUDIT_FAULTS = 1
+audit-faults:
+	hack/tools/tools.sh build control-plane
+	cargo test --all-features --locked --test audit_faults -- --include-ignored --nocapture --test-threads=2
 
 ## instructions: instructions per admission, compared with benches/instructions.txt
 instructions:

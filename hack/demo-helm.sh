@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Demo of the chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
+# Demo of the chart on a cluster that runs containers: install, test, use, the audit trail, upgrade under a stream of
+# creates, uninstall.
 # The cluster is that of KUBECONFIG, or else the one-node cluster of hack/cluster, which the script starts (Linux, root).
 # TLS_MODE is the chart's tls.mode: self-managed, or existing, with a certificate that this script creates.
 # PROFILE is a cargo profile other than optimized. IMAGE is an image that the cluster can pull, instead of a built one.
@@ -60,7 +61,55 @@ ours() {
             $2 != "Namespace" { print $1, $2, $3 }'
 }
 
+# Creates a volume on the one-node cluster, and prints values for what that cluster lacks: it has no StorageClass, no DNS
+# and no kube-proxy. The name of the collector becomes an address of the node, which forward_collector forwards.
+node_values() {
+  "$ROOT/hack/cluster/cluster.sh" enter install -d -o 65532 -g 65532 "$NODE_FOLDER"
+  k delete persistentvolume floe-audit --ignore-not-found >&2
+  k apply -f - >&2 <<X
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: floe-audit}
+spec:
+  capacity: {storage: 5Gi}
+  accessModes: [ReadWriteOnce]
+  claimRef: {name: $RELEASE-audit, namespace: $OURS}
+  hostPath: {path: $NODE_FOLDER}
+X
+  echo "hostAliases: [{ip: $NODE_ADDRESS, hostnames: [$RELEASE-admin.$OURS.svc]}]"
+}
+
+# Forwards connections from an address of the node to the pod of admin, one pod after the other.
+forward_collector() {
+  local forward
+  trap 'kill "$forward" 2>/dev/null; exit' TERM
+  while true; do
+    "$ROOT/hack/cluster/kubectl" -n "$OURS" port-forward --address "$NODE_ADDRESS" "deployment/$RELEASE-admin" 9444:9444 &
+    forward=$!
+    wait "$forward" || sleep 0.5
+  done >/dev/null 2>&1
+}
+
+# Runs the program in the pod of admin, on its store: trail COMMAND ARGUMENTS…
+trail() {
+  k -n "$OURS" exec "deployment/$RELEASE-admin" -- floe-secrets-webhook audit "$1" --store /var/lib/floe-audit/audit.db \
+    "${@:2}"
+}
+
+# Whether the admission of each pod of the demo is stored once, and the trail is intact.
+trail_is_complete() {
+  local uid lines
+  lines=$(trail export) || return 1
+  for uid in $(k -n "$NAMESPACE" get pods -o jsonpath='{.items[*].metadata.annotations.audit\.floe\.dev/event}'); do
+    [ "$(grep -c "^{\"action\":\"pod.admit\".*\"outcome\":\"success\".*\"admission_uid\":\"$uid\"" <<<"$lines")" = 1 ] ||
+      return 1
+  done
+  k -n "$OURS" exec -i "deployment/$RELEASE-admin" -- floe-secrets-webhook audit verify <<<"$lines"
+}
+
 cd "$ROOT"
+NODE_ADDRESS=$(sed -n 's/^NODE_IP=//p' hack/cluster/lib/common.sh)
+NODE_FOLDER=/var/lib/floe-audit
 target_choose
 if [ "$TARGET" = plane ]; then
   echo "demo-helm: this needs a cluster that runs containers: set KUBECONFIG, or run as root on Linux" >&2
@@ -75,9 +124,15 @@ stop_streams() {
   wait "${streams[@]}" 2>/dev/null || true
   streams=()
 }
+forwarding=""
+stop_forwarding() {
+  [ -z "$forwarding" ] || kill "$forwarding" 2>/dev/null || true
+  forwarding=""
+}
 cleanup() {
   local status=$?
   stop_streams
+  stop_forwarding
   [ "$status" = 0 ] || echo "the demo failed" >&2
   if [ "${KEEP:-0}" = 1 ]; then
     echo "everything is kept (KEEP=1)"
@@ -90,6 +145,10 @@ cleanup() {
   fi
   if helm status "$RELEASE" -n "$OURS" >/dev/null 2>&1; then helm uninstall "$RELEASE" -n "$OURS" --wait; fi
   k delete namespace "$NAMESPACE" "$OURS" --ignore-not-found --wait=false
+  if [ "$TARGET" = node ]; then
+    k delete persistentvolume floe-audit --ignore-not-found --wait=false
+    "$ROOT/hack/cluster/cluster.sh" enter rm -rf "$NODE_FOLDER"
+  fi
 }
 trap cleanup EXIT
 
@@ -100,7 +159,7 @@ title "1. A namespace that admits only restricted pods"
 k apply -f manifests/webhook/namespace.yaml
 if [ "$TLS_MODE" = existing ]; then ca=$(certificate "$OURS"); fi
 
-title "2. helm install: two replicas, as real restricted pods"
+title "2. helm install: two replicas and admin, as real restricted pods"
 values=$(mktemp)
 cat >"$values" <<X
 image:
@@ -108,9 +167,16 @@ image:
   tag: ${image##*:}
 tls:
   mode: $TLS_MODE
+audit:
+  output: stdout
 networkPolicy:
   podCIDRs: [$(ranges=$(pod_cidrs) && echo "${ranges// /, }")]
 X
+if [ "$TARGET" = node ]; then
+  node_values >>"$values"
+  forward_collector &
+  forwarding=$!
+fi
 helm install "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --wait --timeout 3m
 if [ "$TLS_MODE" = existing ]; then trust "$ca"; fi
 NAMESPACE=$OURS show get pods -o wide
@@ -128,6 +194,10 @@ apply_manifest job.yaml
 show_pod nightly-load
 wait_until 60 "the Job to complete" finished nightly-load
 show logs job/nightly-load
+
+title "4a. The audit trail: who asked for the secret"
+wait_until 60 "the record of each pod" trail_is_complete
+trail query --secret "$NAMESPACE/snowflake-credentials"
 
 title "5. helm upgrade under a stream of creates"
 # Dry runs are sent to the webhook like other creates. Prints a line for each: yes, or no with the refusal. The refusal
@@ -149,7 +219,7 @@ for _ in 1 2 3; do
   streams+=($!)
 done
 helm upgrade "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --set replicas=3 \
-  --set-string podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
+  --set-string podAnnotations.demo/upgraded=yes --set-string admin.podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
 # Old replicas still complete the requests that they accepted.
 old_gone() { [ -z "$(k -n "$OURS" get pods -o jsonpath='{.items[*].metadata.deletionTimestamp}')" ]; }
 wait_until 90 "the old replicas to be gone" old_gone
@@ -157,17 +227,26 @@ stop_streams
 NAMESPACE=$OURS show get pods
 echo "creates meanwhile: $(wc -l <"$answers"), of which not injected: $(grep -vc '^yes$' "$answers" || true)"
 if grep -v '^yes$' "$answers" >&2; then exit 1; fi
+wait_until 60 "the record of each pod, in the same store" trail_is_complete
 
 # Never on a user's own cluster.
 if [ "$TARGET" = node ]; then
   title "5a. The node loses its power"
   power_cut
+  wait_until 120 "the record of each pod, in the same store" trail_is_complete
 fi
 
 title "6. helm uninstall"
 helm uninstall "$RELEASE" -n "$OURS" --wait
+stop_forwarding
 # The certificate that this script created.
-if [ "$TLS_MODE" = existing ]; then k -n "$OURS" delete secret floe-secrets-webhook-tls; fi
+if [ "$TLS_MODE" = existing ]; then k -n "$OURS" delete secret floe-secrets-webhook-tls floe-secrets-webhook-admin-tls; fi
+claim_left() { [ "$(ours)" = "$OURS PersistentVolumeClaim $RELEASE-audit" ]; }
+wait_until 60 "all objects of the installation to be deleted, except the history" claim_left || {
+  ours >&2
+  exit 1
+}
+NAMESPACE=$OURS show delete persistentvolumeclaim "$RELEASE-audit"
 nothing_left() { [ -z "$(ours)" ]; }
 wait_until 60 "all objects of the installation to be deleted" nothing_left || {
   ours >&2

@@ -92,4 +92,7 @@ if [ "$TARGET" != plane ]; then
   show logs job/late-load
 fi
 
+title "7. The audit trail: who asked for the secret"
+trail_of snowflake-credentials
+
 title "Done in $SECONDS s"

@@ -64,6 +64,16 @@ patches:
       - op: add
         path: /spec/template/spec/containers/0/args/6
         value: --tls-certificate=$NAME-tls
+  - target:
+      kind: Deployment
+      name: $NAME-admin
+    patch: |
+      - op: test
+        path: /spec/template/spec/containers/0/args/4
+        value: --tls-key=/tls/tls.key
+      - op: add
+        path: /spec/template/spec/containers/0/args/5
+        value: --tls-certificate=$NAME-admin-tls
 X
   } >"$1/webhook-cert-manager/kustomization.yaml"
   rm -r "$rendered"

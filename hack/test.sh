@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 AT_ONCE=${TESTS_AT_ONCE:-3}
 # Longest programs. They start first, so that none of them is left running when all others have ended.
-LONGEST="chart controller doctor self_managed workloads registration admission reload_e2e no_leak reloader telemetry"
-ALONE="admission_load admission_faults outage connections"
+LONGEST="chart controller doctor self_managed workloads registration admission attribution reload_e2e audit_faults no_leak reloader telemetry audit_kills"
+ALONE="admission_load admission_faults outage connections audit_visibility"
 
 if [ "${1:-}" = --one ]; then
   name=$2 program=$3 log=$4

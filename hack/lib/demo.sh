@@ -37,3 +37,32 @@ show_pod() {
 node_was_up() {
   if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then echo yes; else echo no; fi
 }
+
+# Whether a command prints more than a header.
+has_rows() { [ "$("$@" | wc -l)" -gt 1 ]; }
+
+# Prints the records about a secret of the namespace, when there are some: trail_of SECRET
+trail_of() {
+  local store folder="" profile=${PROFILE:-optimized} program=${PROGRAM:-} query
+  if [ "$TARGET" = plane ]; then
+    # The store of the running `admin`.
+    store=$PLANE_STORE
+  else
+    if [ -n "${IMAGE:-}" ]; then
+      echo "No program was built, because IMAGE is set. In the pod of admin:"
+      echo "  floe-secrets-webhook audit query --store /var/lib/floe-audit/audit.db --secret $NAMESPACE/$1"
+      return
+    fi
+    # A copy, made from the logs of the webhook's pods: each record is on standard output, too.
+    folder=$(mktemp -d)
+    store=$folder/audit.db
+    program=${CARGO_TARGET_DIR:-$ROOT/target}/${profile/#dev/debug}/floe-secrets-webhook
+    k -n floe-secrets-webhook logs -l app.kubernetes.io/component=webhook --tail=-1 >"$folder/log"
+    "$program" audit import --create --store "$store" "$folder/log" >/dev/null
+  fi
+  query=(audit query --store "$store" --since 1h --secret "$NAMESPACE/$1")
+  wait_until 30 "the records about $1" has_rows "$program" "${query[@]}"
+  printf '\033[2m$ floe-secrets-webhook %s\033[0m\n' "${query[*]}"
+  "$program" "${query[@]}"
+  [ -z "$folder" ] || rm -rf "$folder"
+}

@@ -48,14 +48,16 @@ cluster_up() {
   fi
 }
 
-# Creates a certificate in the Secret that the webhook mounts, if there is none, and prints the path of its CA:
-# certificate NAMESPACE
+# Creates a certificate in the Secrets that the webhook and `admin` mount, if there is none, and prints the path of its
+# CA: certificate NAMESPACE
 certificate() {
-  local namespace=$1 certs=${CARGO_TARGET_DIR:-$ROOT/target}/certs
-  if ! k -n "$namespace" get secret floe-secrets-webhook-tls >/dev/null 2>&1 || [ ! -e "$certs/ca.crt" ]; then
-    "$ROOT/hack/certs.sh" "$certs" "floe-secrets-webhook.$namespace.svc"
-    k -n "$namespace" create secret tls floe-secrets-webhook-tls --cert "$certs/tls.crt" --key "$certs/tls.key" \
+  local namespace=$1 certs=${CARGO_TARGET_DIR:-$ROOT/target}/certs name=floe-secrets-webhook
+  if ! k -n "$namespace" get secret $name-tls $name-admin-tls >/dev/null 2>&1 || [ ! -e "$certs/ca.crt" ]; then
+    "$ROOT/hack/certs.sh" "$certs" "$name.$namespace.svc" "$name-admin.$namespace.svc"
+    k -n "$namespace" create secret tls $name-tls --cert "$certs/tls.crt" --key "$certs/tls.key" \
       --dry-run=client -o yaml | k apply -f - >&2
+    k -n "$namespace" create secret generic $name-admin-tls --from-file "$certs/tls.crt" --from-file "$certs/tls.key" \
+      --from-file "$certs/ca.crt" --dry-run=client -o yaml | k apply -f - >&2
   fi
   echo "$certs/ca.crt"
 }

@@ -1,4 +1,5 @@
-# Control plane without nodes, with the webhook as a process beside it. Sourced by demo.sh; needs ROOT and target.sh.
+# Control plane without nodes, with the webhook and `admin` as processes beside it. Sourced by demo.sh; needs ROOT and
+# target.sh.
 # shellcheck shell=bash
 
 plane_start() {
@@ -20,13 +21,18 @@ plane_start() {
   export PLANE_KUBECONFIG KUBECTL
 
   "$ROOT/hack/certs.sh" "$dir" IP:127.0.0.1
+  PROGRAM=$target/${profile/#dev/debug}/floe-secrets-webhook
+  PLANE_STORE=$dir/audit.db
+  export PROGRAM PLANE_STORE
+  k apply -f "$ROOT/manifests/webhook/namespace.yaml" -f "$ROOT/manifests/webhook/rbac.yaml" >&2
+  plane_admin "$dir"
   # Only this machine can reach the port.
-  "$target/${profile/#dev/debug}/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
-    --tls-key "$dir/tls.key" --listen 127.0.0.1:$port --ops-listen 127.0.0.1:18080 --shutdown-delay 0s \
-    --trusted-callers=true >"$dir/webhook.log" 2>&1 &
+  "$PROGRAM" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" --tls-key "$dir/tls.key" \
+    --listen 127.0.0.1:$port --ops-listen 127.0.0.1:18080 --shutdown-delay 0s --trusted-callers=true --audit stdout \
+    --audit-collector https://127.0.0.1:19444 --audit-collector-ca "$dir/ca.crt" --audit-token "$dir/audit-token" \
+    --audit-spool "$dir/spool" --pod-name "$PLANE_POD" --pod-uid "$PLANE_UID" >"$dir/webhook.log" 2>&1 &
   PLANE_WEBHOOK_PID=$!
   wait_until 30 "the webhook (its log: $dir/webhook.log)" grep -q '"serving"' "$dir/webhook.log"
-  k apply -f "$ROOT/manifests/webhook/namespace.yaml" >&2
   k apply -f "$ROOT/manifests/webhook/mutatingwebhookconfiguration.yaml" >&2
   ca=$(base64 -w0 <"$dir/ca.crt")
   read -ra paths < <(k get mutatingwebhookconfiguration zz-floe-secrets-webhook \
@@ -38,8 +44,41 @@ plane_start() {
   k patch mutatingwebhookconfiguration zz-floe-secrets-webhook --type=json -p "[$patch]" >&2
 }
 
+# Starts `admin` with an empty store, and creates what the kubelet gives to a pod of the webhook: its name, its uid and its
+# token for the audit trail. No pod runs: plane_admin DIR
+plane_admin() {
+  local dir=$1 namespace=floe-secrets-webhook account=floe-secrets-webhook
+  rm -rf "$PLANE_STORE"* "$dir/spool"
+  "$PROGRAM" admin --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" --tls-key "$dir/tls.key" \
+    --collector-listen 127.0.0.1:19444 --ops-listen 127.0.0.1:19080 --shutdown-delay 0s --store "$PLANE_STORE" \
+    --own-namespace $namespace --senders $namespace/$account >"$dir/admin.log" 2>&1 &
+  PLANE_ADMIN_PID=$!
+  PLANE_POD=demo-replica
+  k -n $namespace apply -f - >&2 <<EOF
+apiVersion: v1
+kind: Pod
+metadata: {name: $PLANE_POD}
+spec:
+  serviceAccountName: $account
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: webhook
+      image: none
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+EOF
+  PLANE_UID=$(k -n $namespace get pod "$PLANE_POD" -o jsonpath='{.metadata.uid}')
+  (
+    umask 077
+    k -n $namespace create token $account --audience floe-secrets-audit --bound-object-kind Pod \
+      --bound-object-name "$PLANE_POD" --bound-object-uid "$PLANE_UID" >"$dir/audit-token"
+  )
+}
+
 plane_stop() {
-  [ -z "${PLANE_WEBHOOK_PID:-}" ] || kill "$PLANE_WEBHOOK_PID" 2>/dev/null || true
+  local pid
+  for pid in "${PLANE_WEBHOOK_PID:-}" "${PLANE_ADMIN_PID:-}"; do
+    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+  done
   exec 7>&-
   [ -z "${PLANE_PID:-}" ] || wait "$PLANE_PID" 2>/dev/null || true
 }

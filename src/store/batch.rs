@@ -2,11 +2,12 @@
 
 use thiserror::Error;
 
+use crate::audit::delivery::MAX_LINES;
 use crate::audit::link::ChainId;
 use crate::audit::stored::{InvalidLine, StoredLine};
 
 /// Bytes of a batch: at least 255 of the longest lines, and 1,500 usual ones.
-pub const MAX_BATCH_BYTES: usize = 2 << 20;
+pub const MAX_BATCH_BYTES: usize = MAX_LINES;
 
 /// Bytes beyond its limit of size that a store has for announcements of deletions: without them, a full store could
 /// never delete. That of the most lines that go at a time takes half of it.

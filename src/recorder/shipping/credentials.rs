@@ -14,13 +14,14 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::failure::ShippingFailure;
+use crate::identity::kubernetes::MAX_TOKEN;
 use crate::tls;
 
 /// Interval at which the files are read during a connection. The kubelet replaces a token long before it ends.
 pub const CREDENTIALS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Limit of a token in bytes, as that of a header.
-pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// Limit of a token in bytes: that of the collector, which would reject a longer one.
+pub const MAX_TOKEN_BYTES: usize = MAX_TOKEN;
 
 /// Limit of the CA file in bytes: hundreds of certificates.
 pub const MAX_CA_BYTES: usize = 256 << 10;

@@ -172,7 +172,7 @@ async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = logs::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = logs::set_for_thread(subscriber);
     let warnings = || {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines()

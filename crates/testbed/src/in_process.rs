@@ -23,7 +23,7 @@ use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
 use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::recorder::{AuditRecorder, RecorderSettings, chain_of_process};
-use floe_secrets_webhook::telemetry::logs::{LogFormat, subscriber};
+use floe_secrets_webhook::telemetry::logs::{LogFormat, set_for_thread, subscriber};
 use floe_secrets_webhook::telemetry::metrics::registry;
 use floe_secrets_webhook::telemetry::span::Span;
 use injection::SecretSource;
@@ -89,7 +89,7 @@ impl HandlerFixture {
         let writer = log.clone();
         let lines =
             subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
-        let logging = tracing::subscriber::set_default(lines);
+        let logging = set_for_thread(lines);
         let caller = Caller::TRUSTED;
         Self {
             backend,

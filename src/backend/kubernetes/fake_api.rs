@@ -124,7 +124,8 @@ impl FakeApi {
             .cloned()
     }
 
-    /// Scripts a fault for the next request that has none yet.
+    /// Scripts a fault for the next request for Secrets that has none yet. Other requests, such as those of a start,
+    /// take none: their order is not certain.
     pub fn next(&self, fault: ApiFault) {
         self.server.state().next.push_back(fault);
     }

@@ -37,8 +37,12 @@ pub(super) async fn inject_fault(
             .next()
             .and_then(|name| state.about.get(name))
             .copied();
+        let scripted = recorded
+            .path
+            .contains("/secrets")
+            .then(|| state.next.pop_front());
         state.requests.push(recorded);
-        about.or_else(|| state.next.pop_front()).or(state.always)
+        about.or(scripted.flatten()).or(state.always)
     };
     match fault {
         None => next.run(request).await,

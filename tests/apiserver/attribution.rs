@@ -12,7 +12,7 @@ use floe_secrets_webhook::attribution::{self, AttributionMetrics, Controllers};
 use floe_secrets_webhook::audit::link::ChainId;
 use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::store::sqlite::{SqliteSettings, SqliteStore};
-use floe_secrets_webhook::store::{AuditStore as _, Batch};
+use floe_secrets_webhook::store::{AuditStore as _, Batch, LinePosition};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
@@ -123,6 +123,16 @@ impl AttributedTrail {
         found.sort();
         found.dedup();
         found
+    }
+
+    /// Waits until each stored record was looked at once: the time to give up counts from there.
+    async fn is_looked_at(&self) {
+        wait_for("a look at each record", || async {
+            let left = self.store.unattributed(LinePosition::default()).await;
+            let left = left.expect("a store that can be read");
+            left.iter().all(|event| event.since.is_some()).then_some(())
+        })
+        .await;
     }
 
     /// Waits until a secret has this asker in all records of some objects.
@@ -438,6 +448,7 @@ async fn namesake_without_a_record_has_no_asker() {
         )
         .await;
     fixture.expect("pod.admit", "twin-", "a", "pending").await;
+    fixture.trail.is_looked_at().await;
     fixture.trail.ahead.store(601, Ordering::Relaxed);
     fixture.expect("pod.admit", "twin-", "a", "no-record").await;
 }

@@ -107,6 +107,14 @@ pub fn lint_manifests(data: &[u8]) {
     check(&run(), &run());
 }
 
+/// Reads a token, a header, claims or a key set, as the first byte selects.
+///
+/// # Panics
+/// Something was accepted that is beyond its limits, or that `serde_json` reads as something else.
+pub fn read_identity(data: &[u8]) {
+    crate::identity::jose::fuzzing::read(data);
+}
+
 fn check(first: &Run, second: &Run) {
     assert_eq!(first, second, "the second run differs");
     assert!(

@@ -3,6 +3,8 @@
 //! A token is in memory while a request is handled, and in the body of the review. It is in no log line, no error and no
 //! `Debug` output.
 
+mod provider;
+mod review_cache;
 mod service_account;
 #[cfg(test)]
 pub(crate) mod test_support;
@@ -16,6 +18,8 @@ use serde_json::json;
 use thiserror::Error;
 use tokio::time::timeout;
 
+pub use self::provider::KubernetesProvider;
+pub use self::review_cache::{MAX_REVIEWS, MAX_RUNNING_REVIEWS, REVIEW_LIFETIME};
 pub use self::service_account::{InvalidServiceAccount, ServiceAccountName};
 pub use self::token::{BearerToken, InvalidBearer, MAX_TOKEN};
 use crate::kubernetes::{ObjectApi, parse};

@@ -21,6 +21,13 @@ pub enum ReviewSubject<'a> {
     Caller,
     /// A ServiceAccount with the groups that every ServiceAccount has.
     ServiceAccount { namespace: &'a str, name: &'a str },
+    /// A user with exactly these groups.
+    User {
+        name: &'a str,
+        /// Empty if the user has none.
+        uid: &'a str,
+        groups: &'a [String],
+    },
 }
 
 /// Name of the user that the client authenticates as; `None` if the API server does not report it.
@@ -59,6 +66,20 @@ pub async fn is_allowed(
     subject: ReviewSubject<'_>,
     access: ResourceAttributes,
 ) -> Result<bool, kube::Error> {
+    let allowed = review(client, subject, access).await?;
+    Ok(allowed.unwrap_or(false))
+}
+
+/// Whether the subject has the access; `None` if the response has no status. An authorizer that denies is final, and
+/// errors of authorizers beside the result are not an answer: RBAC has them for bindings to roles that are gone.
+///
+/// # Errors
+/// The API server could not be reached, or rejects the review.
+pub async fn review(
+    client: &Client,
+    subject: ReviewSubject<'_>,
+    access: ResourceAttributes,
+) -> Result<Option<bool>, kube::Error> {
     let status = match subject {
         ReviewSubject::Caller => {
             let review = SelfSubjectAccessReview {
@@ -76,8 +97,31 @@ pub async fn is_allowed(
             let api: Api<SubjectAccessReview> = Api::all(client.clone());
             api.create(&PostParams::default(), &review).await?.status
         }
+        ReviewSubject::User { name, uid, groups } => {
+            let review = user_review(name, uid, groups, access);
+            let api: Api<SubjectAccessReview> = Api::all(client.clone());
+            api.create(&PostParams::default(), &review).await?.status
+        }
     };
-    Ok(status.is_some_and(|status| status.allowed))
+    Ok(status.map(|status| status.allowed && status.denied != Some(true)))
+}
+
+fn user_review(
+    name: &str,
+    uid: &str,
+    groups: &[String],
+    access: ResourceAttributes,
+) -> SubjectAccessReview {
+    SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(name.to_owned()),
+            uid: (!uid.is_empty()).then(|| uid.to_owned()),
+            groups: Some(groups.to_vec()),
+            resource_attributes: Some(access),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    }
 }
 
 fn service_account_review(

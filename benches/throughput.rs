@@ -1,10 +1,11 @@
 //! Admission port compared with a server on the same TLS stack that parses nothing and returns a constant: requests per
-//! second, the server's CPU time for each, and the latency of the slowest. Rounds are interleaved, because a shared
-//! machine drifts over minutes; medians and the spread are printed.
+//! second, the server's CPU time for each, and the latency of the slowest; with the audit trail and without it. Rounds
+//! are interleaved, because a shared machine drifts over minutes; medians and the spread are printed.
 //!
 //! usage: cargo bench --bench throughput [-- ROUNDS [LOG-FILTER]]
 
 mod review;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -19,6 +20,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use floe_secrets_webhook::admission::policy::OnAuditFailure;
 use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::commands::routes;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
@@ -45,12 +47,15 @@ const LENGTH: Duration = Duration::from_millis(1500);
 enum Case {
     Constant,
     Injected,
+    /// Injected, with the audit trail on standard output.
+    Recorded,
     NothingToDo,
 }
 
-const CASES: [(Case, &str, &str); 3] = [
+const CASES: [(Case, &str, &str); 4] = [
     (Case::Constant, "constant", "/constant"),
     (Case::Injected, "injected", "/admit/pods"),
+    (Case::Recorded, "recorded", "/recorded/admit/pods"),
     (Case::NothingToDo, "nothing to do", "/admit/pods"),
 ];
 
@@ -119,7 +124,14 @@ async fn router(metrics: ServerMetrics) -> Router {
     let constant = Router::new()
         .route("/constant", post(constant))
         .with_state(limits.clone());
-    routes::admission(review::handler().await, limits, Traces::off(), true).merge(constant)
+    let admission = |handler| routes::admission(handler, limits.clone(), Traces::off(), true);
+    let handler = review::handler().await;
+    let recorded = handler
+        .clone()
+        .recorded_by(trail::recorder(), OnAuditFailure::Ignore);
+    admission(handler)
+        .nest("/recorded", admission(recorded))
+        .merge(constant)
 }
 
 /// Reads the body within the same limits, and ignores it.
@@ -214,7 +226,7 @@ fn compare(rounds: usize, filter: &str) {
         "review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}",
         asking.len()
     ));
-    for connections in [1, 16] {
+    for connections in [1, 16, 64] {
         let mut results: BTreeMap<Case, Vec<Round>> = BTreeMap::new();
         for _ in 0..rounds {
             for (case, _, path) in CASES {

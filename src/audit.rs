@@ -21,6 +21,7 @@ mod line;
 pub mod link;
 pub mod parts;
 pub mod record;
+pub mod second_pass;
 pub mod signature;
 pub mod stored;
 pub mod target;
@@ -30,8 +31,13 @@ pub mod text;
 pub mod unlinked;
 pub mod verify;
 
+use jiff::SignedDuration;
+
 /// Bytes of a line. Container runtimes split lines at 16 KiB, and add fields of their own.
 pub const MAX_LINE: usize = 8 << 10;
+
+/// Time by which the clocks of two programs may differ.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -54,6 +60,9 @@ mod tests {
             ("Findings of damage, and notes", verify::MAX_FINDINGS),
             ("Trusted keys", verify::MAX_KEYS),
         ];
+        let delay = usize::try_from(second_pass::MAX_PASS_DELAY.as_secs()).unwrap();
+        let delay = ("Seconds between the two passes of a pod", delay);
+        let limits = limits.into_iter().chain([delay]);
         for (name, limit) in limits {
             let row = format!("| {name} | {limit} |");
             assert!(docs.contains(&row), "docs/AUDIT.md lacks {row}");

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -140,7 +140,6 @@ impl AuditRecorder {
         let (done, written) = oneshot::channel();
         let queued = QueuedRecord {
             record: RecordForm::of(record),
-            arrived: Instant::now(),
             done,
         };
         self.queue.send(queued).ok().map(|()| written)

@@ -184,7 +184,6 @@ impl Handler {
         let owners = metadata.and_then(|metadata| metadata.owner_references.as_deref());
         let owners = owners.unwrap_or_default();
         let generate_name = metadata.and_then(|metadata| metadata.generate_name.as_ref());
-        let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
         let trace_id = span.trace_id();
         let fields = AdmissionFields {
             uid: request.uid.as_str(),
@@ -197,43 +196,43 @@ impl Handler {
             dry_run: request.dry_run.unwrap_or_default(),
             caller: Some(received.caller),
             trace_id: trace_id.as_deref(),
-            audit: AuditFields {
-                user_uid: request.user_info.uid.as_str(),
-                credential_id: request.user_info.credential_id(),
-                controller: owners.iter().find(|owner| owner.controller == Some(true)),
-                found_event: annotations.and_then(Annotations::event).unwrap_or_default(),
-                requested: requested.get(),
-            },
+            audit: audit_fields(request, metadata, requested),
         };
         let duration = received.arrived.elapsed();
         let event =
             |outcome| AdmissionEvent::new(surface, request.operation, fields, outcome, duration);
-        let recorded = self.record(&event(&outcome)).await;
-        if recorded == Some(Recorded::Dropped) && self.refuses(&event(&outcome)) {
-            let outcome = Err(AdmissionError::NotRecorded);
-            self.publish(&event(&outcome), span);
-            return respond(request.uid.as_str(), &outcome, &[]);
-        }
-        let event = event(&outcome);
-        self.publish(&event, span);
-        let is_marked = is_use(&event)
-            && fields.audit.found_event.is_empty()
-            && matches!(recorded, Some(Recorded::Written | Recorded::Late));
-        let patch = if is_marked {
-            with_event(patch, &outcome, metadata, fields.uid)
+        let recording = self.record(&event(&outcome));
+        // The record is written while the response is rendered.
+        let is_marked =
+            recording.is_some() && is_use(&event(&outcome)) && fields.audit.found_event.is_empty();
+        let mut response = if is_marked {
+            let marked = with_event(&patch, &outcome, metadata, fields.uid);
+            respond(fields.uid, &outcome, &marked)
         } else {
-            patch
+            respond(fields.uid, &outcome, &patch)
         };
-        respond(request.uid.as_str(), &outcome, &patch)
+        if let Some(recording) = recording
+            && recording.await == Recorded::Dropped
+        {
+            if self.refuses(&event(&outcome)) {
+                let outcome = Err(AdmissionError::NotRecorded);
+                self.publish(&event(&outcome), span);
+                return respond(fields.uid, &outcome, &[]);
+            }
+            // There is no record that a mark could name.
+            response = respond(fields.uid, &outcome, &patch);
+        }
+        self.publish(&event(&outcome), span);
+        response
     }
 
-    /// Records an admission in the audit trail, if it leaves a record.
-    async fn record(&self, event: &AdmissionEvent<'_>) -> Option<Recorded> {
+    /// Hands over the record of an admission, if it leaves one; the future waits until it is written.
+    fn record<'h>(
+        &'h self,
+        event: &AdmissionEvent<'_>,
+    ) -> Option<impl Future<Output = Recorded> + Send + use<'h>> {
         let AuditSink { recorder, .. } = self.audit.as_ref()?;
-        if !is_recorded(event) {
-            return None;
-        }
-        Some(recorder.record(record(event, recorder.emitter())).await)
+        is_recorded(event).then(|| recorder.record(record(event, recorder.emitter())))
     }
 
     /// Whether an admission is refused because its record was not taken.
@@ -272,6 +271,24 @@ impl Handler {
         record_span(span, event);
         self.metrics.record(event);
         log(event);
+    }
+}
+
+/// Fields for the audit trail alone.
+fn audit_fields<'f, O>(
+    request: &'f AdmissionRequest<'_, O>,
+    metadata: Option<&'f MetadataView<'_>>,
+    requested: &'f SecretRequests,
+) -> AuditFields<'f> {
+    let owners = metadata.and_then(|metadata| metadata.owner_references.as_deref());
+    let mut owners = owners.unwrap_or_default().iter();
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    AuditFields {
+        user_uid: request.user_info.uid.as_str(),
+        credential_id: request.user_info.credential_id(),
+        controller: owners.find(|owner| owner.controller == Some(true)),
+        found_event: annotations.and_then(Annotations::event).unwrap_or_default(),
+        requested: requested.get(),
     }
 }
 

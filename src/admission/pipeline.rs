@@ -21,7 +21,7 @@ use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBind
 use crate::defaults::{AppliedDefaults, Defaults};
 use crate::telemetry::span::Span;
 use injection::{
-    self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest,
+    self, AnnotationLayers, AnnotationRef, Annotations, BindOutcome, Decision, InjectionRequest,
     InvalidAnnotation, KeyQuery, PodView, SecretId, SkipReason,
 };
 
@@ -208,10 +208,10 @@ impl Pipeline {
             return Ok(decision);
         };
         let unknown: Vec<InvalidAnnotation> = request
-            .key_queries()
-            .into_keys()
-            .filter(|secret| !self.sources.contains_key(&secret.source))
-            .filter_map(|secret| self.unknown_source(request, secret))
+            .secret_sites()
+            .into_iter()
+            .filter(|(secret, _)| !self.sources.contains_key(&secret.source))
+            .map(|(secret, site)| self.unknown_source(secret, site))
             .collect();
         if unknown.is_empty() {
             Ok(decision)
@@ -220,13 +220,9 @@ impl Pipeline {
         }
     }
 
-    fn unknown_source(
-        &self,
-        request: &InjectionRequest,
-        secret: &SecretId,
-    ) -> Option<InvalidAnnotation> {
+    fn unknown_source(&self, secret: &SecretId, site: &AnnotationRef) -> InvalidAnnotation {
         let known: Vec<&str> = self.sources.keys().map(|source| source.as_str()).collect();
-        request.site_of(secret).map(|site| InvalidAnnotation {
+        InvalidAnnotation {
             site: site.clone(),
             problem: format!(
                 "source \"{}\" of \"{}\" is not configured here; configured: {}",
@@ -235,7 +231,7 @@ impl Pipeline {
                 known.join(", ")
             ),
             unsupported: true,
-        })
+        }
     }
 
     /// Checks that the pod may use the requested secrets, and that the response may contain their key names. This

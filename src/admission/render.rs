@@ -11,6 +11,9 @@ use serde::Serialize;
 /// JSON pointer of [`EVENT_ANNOTATION`].
 const EVENT_POINTER: &str = "/metadata/annotations/audit.floe.dev~1event";
 
+/// Bytes that this annotation adds to most patches at most.
+const EVENT_CAPACITY: usize = 256;
+
 /// The patch would be longer than [`injection::MAX_PATCH_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatchTooLong;
@@ -41,29 +44,31 @@ pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
     }
 }
 
-/// Adds the annotation [`EVENT_ANNOTATION`] to the patch of a pod, by which the pod is found in the audit trail.
+/// Patch of a pod with the annotation [`EVENT_ANNOTATION`], by which the pod is found in the audit trail.
 #[must_use]
 pub fn with_event(
-    mut patch: Vec<u8>,
+    patch: &[u8],
     outcome: &Result<Outcome, AdmissionError>,
     metadata: Option<&MetadataView<'_>>,
     uid: &str,
 ) -> Vec<u8> {
+    let mut marked = Vec::with_capacity(patch.len() + EVENT_CAPACITY);
+    marked.extend_from_slice(patch);
     // The plan creates the parents of its own record.
     let has_record = matches!(
         outcome,
         Ok(Outcome::Injected(PodMutation { plan, .. })) if plan.record.is_some()
     );
     if has_record || metadata.is_some_and(|metadata| metadata.annotations.is_some()) {
-        add(&mut patch, EVENT_POINTER, uid);
+        add(&mut marked, EVENT_POINTER, uid);
     } else {
         if metadata.is_none() {
-            add(&mut patch, "/metadata", BTreeMap::<&str, &str>::new());
+            add(&mut marked, "/metadata", BTreeMap::<&str, &str>::new());
         }
         let annotations = BTreeMap::from([(EVENT_ANNOTATION, uid)]);
-        add(&mut patch, "/metadata/annotations", annotations);
+        add(&mut marked, "/metadata/annotations", annotations);
     }
-    patch
+    marked
 }
 
 /// Adds an operation to a patch, which is empty or has others.
@@ -125,7 +130,7 @@ mod tests {
         let metadata: Option<MetadataView<'_>> =
             metadata.map(|json| serde_json::from_str(json).unwrap());
         let outcome = Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
-        let patch = with_event(Vec::new(), &outcome, metadata.as_ref(), "u-\"1");
+        let patch = with_event(&[], &outcome, metadata.as_ref(), "u-\"1");
         serde_json::from_slice(&patch).unwrap()
     }
 
@@ -152,7 +157,7 @@ mod tests {
         let metadata: MetadataView<'_> = serde_json::from_str(r#"{"annotations":{}}"#).unwrap();
         let outcome = Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
         let patch = br#"[{"op":"add","path":"/a","value":1}]"#.to_vec();
-        let patch = with_event(patch, &outcome, Some(&metadata), "u-1");
+        let patch = with_event(&patch, &outcome, Some(&metadata), "u-1");
         let patch: serde_json::Value = serde_json::from_slice(&patch).unwrap();
         assert_eq!(patch[0]["path"], "/a");
         assert_eq!(patch[1]["value"], "u-1");

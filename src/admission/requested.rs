@@ -30,12 +30,10 @@ pub struct SecretRequests(OnceLock<Vec<RequestedSecret>>);
 impl SecretRequests {
     /// Sets the secrets of a request.
     pub(super) fn set(&self, request: &InjectionRequest) {
-        let requested = request.key_queries().into_keys().map(|secret| {
-            let owner = request.site_of(secret).map(|site| &site.origin);
-            RequestedSecret {
-                secret: secret.clone(),
-                origin: owner.map_or(SecretOrigin::Object, SecretOrigin::of),
-            }
+        let sites = request.secret_sites().into_iter();
+        let requested = sites.map(|(secret, site)| RequestedSecret {
+            secret: secret.clone(),
+            origin: SecretOrigin::of(&site.origin),
         });
         // A review is parsed once.
         let _ = self.0.set(requested.collect());

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-pub use request::{AdmissionRequest, Operation, Resource, SourceView, UserExtra, UserInfo};
+pub use request::{AdmissionRequest, Operation, RequestUser, Resource, SourceView, UserExtra};
 pub use size::decoded_bytes;
 
 use injection::{CowStr, WrongType};

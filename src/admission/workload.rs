@@ -296,5 +296,5 @@ fn unverified(failures: Vec<BindFailure>) -> Vec<String> {
 }
 
 fn requested_secrets(request: &InjectionRequest) -> Vec<SecretId> {
-    request.key_queries().into_keys().cloned().collect()
+    request.secret_sites().into_keys().cloned().collect()
 }

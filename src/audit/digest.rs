@@ -41,7 +41,8 @@ impl Digest {
         Some(Self(sum))
     }
 
-    fn digits(&self) -> [u8; 64] {
+    /// Hexadecimal digits, which are ASCII.
+    pub(super) fn digits(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 64];
         let (pairs, _) = text.as_chunks_mut::<2>();

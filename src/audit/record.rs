@@ -271,10 +271,15 @@ pub struct Record {
 impl Record {
     /// Writes the record without a newline.
     pub(super) fn to_json(&self) -> String {
+        String::from_utf8(self.to_bytes()).unwrap_or_default()
+    }
+
+    /// Bytes of [`Self::to_json`].
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(LINE_CAPACITY);
         // Records have no values that cannot be written.
         let _ = write_json(self, &mut json);
-        String::from_utf8(json).unwrap_or_default()
+        json
     }
 }
 

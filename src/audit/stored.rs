@@ -39,6 +39,8 @@ pub struct StoredLine {
     /// Namespace of the object; the first target's if there is no object.
     pub namespace: String,
     pub request_uid: String,
+    /// Value of `audit.floe.dev/event` that an admitted pod had before.
+    pub found_event: String,
     /// Object of an admission that decides later ones: a workload, a Namespace or a `ServiceAccount`.
     pub author_object: Option<AuthorObject>,
     /// Whether somebody else than the requester may have asked for secrets: an owner's author, or the author of defaults.
@@ -85,6 +87,14 @@ impl StoredLine {
         Self::of(text.to_owned(), &record)
     }
 
+    /// Whether the record is the use of secrets: a pod was admitted with those that it requests.
+    #[must_use]
+    pub fn is_use(&self) -> bool {
+        self.action == Action::AdmitPod.as_str()
+            && self.outcome == RecordOutcome::Success.as_str()
+            && !self.secrets.is_empty()
+    }
+
     fn of(json: String, record: &Value) -> Result<Self, InvalidLine> {
         let link = field(record, "chain");
         let missing = |name| move || InvalidLine::Field(name);
@@ -118,6 +128,7 @@ impl StoredLine {
                 .unwrap_or_default()
                 .to_owned(),
             request_uid: owned(field(record, "request"), "admission_uid"),
+            found_event: owned(field(record, "request"), "found_event"),
             author_object: author_object(record),
             has_other_author: has_other_author(record),
             secrets,

@@ -16,7 +16,18 @@ pub const MAX_LIST: usize = 12;
 ///
 /// There is no conversion from a secret's value, whose type has no access to its text without `expose_secret`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text<const N: usize>(Box<str>);
+pub struct Text<const N: usize> {
+    text: Box<str>,
+    /// Whether JSON may write the text otherwise. Checked once, and not again when the text is written.
+    is_special: bool,
+}
+
+/// Text that JSON has as it is.
+#[derive(Serialize)]
+struct PlainText<'t>(&'t str);
+
+/// Name of [`PlainText`] among serialized values.
+pub(super) const PLAIN_TEXT: &str = "PlainText";
 
 /// Bytes of the mark at the end of a changed text: `…` and 16 digits.
 const MARK: usize = '…'.len_utf8() + 16;
@@ -27,11 +38,24 @@ impl<const N: usize> Text<N> {
         const { assert!(N > MARK, "room for the mark of a changed text") };
         // Most texts are names.
         if text.len() <= N && is_plain(text) {
-            return Self(text.into());
+            return Self {
+                text: text.into(),
+                is_special: false,
+            };
         }
-        if written_length(text) <= N && !text.chars().any(is_obeyed) {
-            return Self(text.into());
+        let text = if written_length(text) <= N && !text.chars().any(is_obeyed) {
+            text.into()
+        } else {
+            Self::changed(text)
+        };
+        Self {
+            text,
+            is_special: true,
         }
+    }
+
+    /// Text with a mark, for one that is too long or has characters that would be obeyed.
+    fn changed(text: &str) -> Box<str> {
         let (mut kept, mut length, mut escaped) = (String::new(), 0, String::new());
         // A long text is not read further than it can be kept.
         for character in text.chars().take(N) {
@@ -52,23 +76,27 @@ impl<const N: usize> Text<N> {
         for byte in digest.as_ref().iter().take(8) {
             let _ = write!(kept, "{byte:02x}");
         }
-        Self(kept.into())
+        kept.into()
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 }
 
 impl<const N: usize> Serialize for Text<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        if self.is_special {
+            serializer.serialize_str(&self.text)
+        } else {
+            PlainText(&self.text).serialize(serializer)
+        }
     }
 }
 
@@ -96,11 +124,13 @@ impl<const N: usize> TextList<N> {
     }
 }
 
-/// Whether a text has printable ASCII characters without a quote and a backslash, which JSON has as they are. The others
-/// are counted, because to compare all bytes, many at a time, takes less than to stop at the first.
+/// Whether a text has printable ASCII characters without a quote and a backslash, which JSON has as they are. All bytes
+/// are read, many at a time, which takes less than to stop at the first other one.
 pub(super) fn is_plain(text: &str) -> bool {
-    let is_other = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
-    text.bytes().filter(is_other).count() == 0
+    let is_other = |byte: u8| !matches!(byte, b' '..=b'~') | matches!(byte, b'"' | b'\\');
+    !text
+        .bytes()
+        .fold(false, |found, byte| found | is_other(byte))
 }
 
 /// Bytes of a text without control characters in a JSON string.
@@ -157,6 +187,7 @@ mod tests {
 
     #[test]
     fn text_differs_where_the_originals_differ() {
+        assert_eq!(Text::<40>::default(), Text::new(""));
         let text = |end: &str| Text::<40>::new(&("x".repeat(100) + end));
         assert_ne!(text("a"), text("b"));
         assert_ne!(Text::<40>::new("a\u{200b}"), Text::<40>::new("a\\u{200b}"));

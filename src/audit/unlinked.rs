@@ -1,10 +1,9 @@
 //! Record as JSON before it has a place in a chain, so that whoever keeps the chain has only to put the place in.
 
-use serde::Serialize;
+use std::io::Write as _;
 
 use super::MAX_LINE;
 use super::digest::Digest;
-use super::json::write_json;
 use super::link::{ChainId, MAX_CHAIN_ID};
 use super::parts::MAX_TARGETS;
 use super::record::Record;
@@ -14,22 +13,14 @@ const MAX_LINK_BYTES: usize =
     r#","chain":{"id":"","prev":"","seq":18446744073709551615}"#.len() + MAX_CHAIN_ID + 64;
 
 /// Start of the field behind that of the chain. It is not in a text before it, where quotes are escaped.
-const NEXT_FIELD: &str = r#","class":"#;
+const NEXT_FIELD: &[u8; 8] = br#","class""#;
 
 /// Line of a record without the field `chain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnlinkedLine {
-    json: String,
+    json: Vec<u8>,
     /// Position of the field `chain`.
     position: usize,
-}
-
-/// Field `chain` of a record.
-#[derive(Serialize)]
-struct LinkFields<'c> {
-    id: &'c ChainId,
-    prev: Digest,
-    seq: u64,
 }
 
 impl UnlinkedLine {
@@ -39,20 +30,27 @@ impl UnlinkedLine {
         if record.targets.len() > MAX_TARGETS || record.chain.is_some() {
             return None;
         }
-        let json = record.to_json();
-        let position = json.find(NEXT_FIELD)?;
+        let json = record.to_bytes();
+        let mut places = json.array_windows();
+        let position = places.position(|bytes| bytes == NEXT_FIELD)?;
         (json.len() + MAX_LINK_BYTES <= MAX_LINE).then_some(Self { json, position })
     }
 
     /// Writes the line with its place in a chain.
     pub(super) fn write(&self, id: &ChainId, prev: Digest, seq: u64, out: &mut Vec<u8>) {
+        // The position was found in these bytes.
         let (before, after) = self.json.split_at(self.position);
         out.reserve(self.json.len() + MAX_LINK_BYTES + 1);
-        out.extend_from_slice(before.as_bytes());
-        out.extend_from_slice(br#","chain":"#);
-        // Texts and a number can be written.
-        let _ = write_json(&LinkFields { id, prev, seq }, out);
-        out.extend_from_slice(after.as_bytes());
+        out.extend_from_slice(before);
+        // Ids and digests have no characters that JSON writes otherwise.
+        out.extend_from_slice(br#","chain":{"id":""#);
+        out.extend_from_slice(id.as_str().as_bytes());
+        out.extend_from_slice(br#"","prev":""#);
+        out.extend_from_slice(&prev.digits());
+        out.extend_from_slice(br#"","seq":"#);
+        // A vector takes all that is written.
+        let _ = write!(out, "{seq}}}");
+        out.extend_from_slice(after);
     }
 }
 

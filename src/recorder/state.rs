@@ -57,7 +57,6 @@ pub(super) struct RecorderState {
 
 pub(super) struct QueuedRecord {
     pub record: RecordForm,
-    pub arrived: Instant,
     pub done: oneshot::Sender<Recorded>,
 }
 
@@ -66,8 +65,8 @@ pub(super) enum RecordForm {
     /// Record that is one line. It is made by the admission's thread, which takes less time than to hand over a record
     /// of many texts.
     Line(UnlinkedLine, Timestamp),
-    /// Record that may be counted together with others, or need several lines.
-    Record(Box<Record>),
+    /// Record that may be counted together with others, or need several lines, and the time at which it was handed over.
+    Record(Box<Record>, Instant),
 }
 
 impl RecordForm {
@@ -79,7 +78,7 @@ impl RecordForm {
         };
         match line {
             Some(line) => Self::Line(line, record.time),
-            None => Self::Record(Box::new(record)),
+            None => Self::Record(Box::new(record), Instant::now()),
         }
     }
 }

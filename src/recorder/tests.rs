@@ -1,6 +1,7 @@
 use std::io::{BufRead as _, BufReader, PipeReader, pipe};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use futures::future::join_all;
 use jiff::Timestamp;

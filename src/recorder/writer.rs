@@ -107,14 +107,10 @@ impl RecordWriter {
     }
 
     fn write(&mut self, queued: QueuedRecord) {
-        let QueuedRecord {
-            record,
-            arrived,
-            done,
-        } = queued;
+        let QueuedRecord { record, done } = queued;
         let is_kept = match record {
             RecordForm::Line(line, time) => self.append_line(&line, time),
-            RecordForm::Record(record) => {
+            RecordForm::Record(record, arrived) => {
                 if let Some(record) = self.refusals.filter(record, arrived) {
                     self.append(record)
                 } else {
@@ -134,8 +130,10 @@ impl RecordWriter {
     /// Writes what is due without an admission: gaps, and records about refusals that repeat.
     fn write_due(&mut self) {
         self.write_gap();
-        for record in self.refusals.take_due(Instant::now()) {
-            self.append(Box::new(record));
+        if self.refusals.due().is_some() {
+            for record in self.refusals.take_due(Instant::now()) {
+                self.append(Box::new(record));
+            }
         }
     }
 

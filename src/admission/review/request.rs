@@ -65,7 +65,7 @@ pub struct AdmissionRequest<'a, O> {
     #[serde(default)]
     pub operation: Operation,
     #[serde(borrow, default)]
-    pub user_info: UserInfo<'a>,
+    pub user_info: RequestUser<'a>,
     /// Nothing will be stored.
     #[serde(default)]
     pub dry_run: Option<bool>,
@@ -94,7 +94,7 @@ pub struct Resource<'a> {
 
 /// User that made the request.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct UserInfo<'a> {
+pub struct RequestUser<'a> {
     /// `system:serviceaccount:<namespace>:<name>` for service accounts.
     #[serde(borrow, default)]
     pub username: CowStr<'a>,
@@ -104,7 +104,7 @@ pub struct UserInfo<'a> {
     pub extra: Option<UserExtra<'a>>,
 }
 
-impl UserInfo<'_> {
+impl RequestUser<'_> {
     /// Id of the credential; empty if the API server does not know one.
     #[must_use]
     pub fn credential_id(&self) -> &str {

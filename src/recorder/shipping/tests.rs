@@ -344,6 +344,31 @@ async fn collector_that_is_away_is_found_again() {
     );
 }
 
+#[rstest]
+#[case::silent(Reply::Never)]
+#[case::closing(Reply::Close)]
+#[tokio::test]
+async fn end_waits_for_an_absent_collector_no_longer_than_its_limit(#[case] reply: Reply) {
+    let fixture = Fixture::start().await;
+    fixture.state().always = Some(reply);
+    fixture.record(3).await;
+    fixture
+        .until("a request", |fixture| !fixture.state().heads.is_empty())
+        .await;
+    fixture.recorder.stop(DEADLINE).await;
+    tokio::time::pause();
+    let limit = Duration::from_secs(10);
+    let started = tokio::time::Instant::now();
+    fixture.shipping.finish(limit).await;
+    let took = started.elapsed();
+    assert!(
+        took >= limit && took < limit + Duration::from_secs(1),
+        "{took:?}"
+    );
+    // The start, three admissions and the stop are in the spool.
+    assert_eq!(fixture.metric("audit_unshipped_lines"), 5);
+}
+
 #[tokio::test]
 async fn state_is_sent_without_lines() {
     let fixture = Fixture::start().await;

@@ -243,6 +243,19 @@ impl InjectionRequest {
         queries
     }
 
+    /// Requested secrets, with the first annotation that requests each.
+    #[must_use]
+    pub fn secret_sites(&self) -> BTreeMap<&SecretId, &AnnotationRef> {
+        let bulk = self.bulk.iter().map(|bulk| (&bulk.secret, &bulk.site));
+        let variables = self.variables.iter();
+        let variables = variables.map(|variable| (&variable.reference.secret, &variable.site));
+        let mut sites = BTreeMap::new();
+        for (secret, site) in bulk.chain(variables) {
+            sites.entry(secret).or_insert(site);
+        }
+        sites
+    }
+
     /// First annotation that requests a secret.
     #[must_use]
     pub fn first_site(&self) -> Option<&AnnotationRef> {

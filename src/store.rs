@@ -1,16 +1,20 @@
 //! Store of the audit trail: appends lines to their chains, and finds records by secret, actor and time.
 //!
-//! [`AuditStore`] is the contract; [`sqlite`] implements it, and `conformance` tests it. Lines are stored as they were
+//! [`AuditStore`] is the contract; [`sqlite`] and [`postgres`] implement it, and `conformance` tests them. Lines are stored as they were
 //! written. What a store knows besides them is an index, or derived from other lines.
 
 mod attribution;
 mod batch;
+mod chain_row;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod error;
 mod import;
+mod import_check;
+mod location;
 mod metrics;
 mod opening;
+pub mod postgres;
 mod query;
 mod retention;
 pub mod sqlite;
@@ -29,6 +33,7 @@ pub use self::error::{AppendError, StoreError};
 pub use self::import::{
     Import, ImportOutcome, ImportRange, ImportReport, MAX_IMPORT_BYTES, RejectedRange,
 };
+pub use self::location::{StoreLocation, StoreSettings};
 pub use self::metrics::StoreMetrics;
 pub use self::opening::{OPEN_INTERVAL, StoreHandle, StoreOpener};
 pub use self::query::cursor::InvalidCursor;
@@ -39,9 +44,12 @@ pub use self::query::{
 pub use self::retention::{DELETED_AT_ONCE, MAX_RETAINED_LINES, RetentionPlan, RetentionRule};
 use crate::audit::link::Tip;
 
-/// Positions that one call of [`AuditStore::follow`] or [`AuditStore::moved`] looks at, so that a rare filter does not
-/// read the whole store.
+/// Positions that one call of [`AuditStore::follow`], [`AuditStore::moved`] or [`AuditStore::export`] looks at, so that a
+/// rare filter does not read the whole store.
 pub const MAX_FOLLOWED: u64 = 10_000;
+
+/// Records with the request of one line that are read to find its other pass: at least the parts of a record.
+pub const MAX_PASSES: usize = 64;
 
 /// Order in which lines became durable: positions grow with every commit and are never given out again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +68,23 @@ pub enum Provenance {
 }
 
 impl Provenance {
+    /// Number in a row.
+    fn number(self) -> u8 {
+        match self {
+            Self::Received => 0,
+            Self::Confirmed => 1,
+            Self::OneSided => 2,
+        }
+    }
+
+    fn of_number(number: u8) -> Self {
+        match number {
+            0 => Self::Received,
+            1 => Self::Confirmed,
+            _ => Self::OneSided,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +103,8 @@ pub struct StoredEvent {
     pub time: Timestamp,
     /// Text as it was written, without a newline.
     pub line: String,
+    /// First pass of the same use, if this is the second one.
+    pub second_pass_of: Option<LinePosition>,
 }
 
 /// Events of a query, newest first.
@@ -170,6 +197,11 @@ pub struct ExportRange {
 /// - **Positions** grow with each commit, also with several writers, so that following by position misses nothing.
 /// - **Queries** see each line as soon as its append has returned. They return within the store's limit of time or
 ///   fail with [`StoreError::Timeout`].
+/// - **Second passes.** A stored line that is the second pass of the use of another one
+///   ([`is_second_pass`](crate::audit::second_pass::is_second_pass)) is found by queries and followers that ask for it
+///   ([`EventFilter::second_passes`]), or for its id or request. A use has at most one second pass, the earliest by time
+///   and position, whatever the order is in which lines become durable. If either of the two lines is deleted, the other
+///   is a use of its own.
 /// - A store that is full ([`StoreError::Full`]) or fails keeps all that it has, and can be read. A full one takes
 ///   announcements of deletions all the same ([`Batch::reserved`]), and deletes.
 #[async_trait]
@@ -202,8 +234,8 @@ pub trait AuditStore: AttributionStore + fmt::Debug + Send + Sync {
 
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
 
-    /// Lines of a range for an export, at most [`MAX_PAGE`] positions after a position, and the position to continue
-    /// after; `None` at the end.
+    /// Lines of a range for an export, at most [`MAX_PAGE`] of at most [`MAX_FOLLOWED`] positions after a position, and
+    /// the position to continue after; `None` at the end. There may be no line before the end.
     async fn export(
         &self,
         range: ExportRange,
@@ -242,7 +274,23 @@ mod tests {
                 sqlite::READERS as u64,
             ),
             (
-                "Positions that one call of a follower looks at",
+                "Seconds until a connection to a database",
+                postgres::CONNECT_TIMEOUT.as_secs(),
+            ),
+            (
+                "Seconds of a statement of a database",
+                postgres::STATEMENT_TIMEOUT.as_secs(),
+            ),
+            (
+                "Queries of a database by one process at the same time",
+                postgres::READERS as u64,
+            ),
+            (
+                "Bytes that a line of a database counts beside its text",
+                postgres::ROW_BYTES,
+            ),
+            (
+                "Positions that one call of a follower or of an export looks at",
                 MAX_FOLLOWED,
             ),
             (
@@ -255,8 +303,20 @@ mod tests {
                 DELETED_AT_ONCE,
             ),
             (
+                "Secrets of lines that one transaction deletes",
+                retention::DELETED_SECRETS as u64,
+            ),
+            (
+                "Milliseconds of a pause between two deletions, at most",
+                u64::try_from(retention::MAX_PAUSE.as_millis()).unwrap(),
+            ),
+            (
                 "Records of an object that attribution reads",
                 MAX_OBJECT_RECORDS as u64,
+            ),
+            (
+                "Records with one request that are read to find the other pass",
+                MAX_PASSES as u64,
             ),
         ];
         for (name, limit) in limits {

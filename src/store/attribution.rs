@@ -34,6 +34,28 @@ pub enum AskedBy {
     Unknown(UnknownReason),
 }
 
+impl AskedBy {
+    /// Asker of a row: its username and uid, the position of its record, or why it is not known.
+    pub(super) fn of_row(
+        username: Option<String>,
+        uid: Option<String>,
+        source: Option<u64>,
+        reason: Option<&str>,
+    ) -> Self {
+        let Some(username) = username else {
+            let reason = reason.and_then(UnknownReason::parse);
+            return Self::Unknown(reason.unwrap_or(UnknownReason::NoRecord));
+        };
+        Self::Requester {
+            requester: Requester {
+                username,
+                uid: uid.unwrap_or_default(),
+            },
+            source: LinePosition(source.unwrap_or_default()),
+        }
+    }
+}
+
 /// Asker of one secret of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetAttribution {

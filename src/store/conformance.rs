@@ -17,6 +17,7 @@ pub mod attribution;
 pub mod deletion;
 pub mod imports;
 pub mod queries;
+pub mod second_passes;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -61,7 +62,10 @@ macro_rules! audit_store_conformance {
             deletion: [old_lines_are_deleted, young_lines_are_never_deleted, deletion_is_announced_by_hash,
                 chain_goes_on_after_deletion, last_deleted_lines_are_known],
             attribution: [records_with_other_authors_are_unattributed, admissions_are_found_by_object_and_time,
-                result_is_written_until_it_is_final, deleted_lines_have_no_attribution]
+                result_is_written_until_it_is_final, deleted_lines_have_no_attribution],
+            second_passes: [second_pass_is_one_use, second_pass_is_found_in_both_orders,
+                other_records_are_uses_of_their_own, use_has_one_second_pass, deleted_pass_leaves_a_use,
+                imported_pass_is_found]
         }
     };
 }

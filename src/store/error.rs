@@ -16,11 +16,11 @@ pub enum StoreError {
     )]
     Locked { store: String, holder: String },
     #[error(
-        "the store \"{store}\" is damaged ({detail}): keep a copy of the file, and restore a backup or import an export into a new store"
+        "the store \"{store}\" is damaged ({detail}): keep a copy of it, and restore a backup or import an export into a new store"
     )]
     Damaged { store: String, detail: String },
     #[error(
-        "\"{store}\" is not a store of the audit trail ({detail}): name another path. The file was not changed"
+        "\"{store}\" is not a store of the audit trail ({detail}): name another one. It was not changed"
     )]
     Foreign { store: String, detail: String },
     #[error(
@@ -44,7 +44,7 @@ pub enum StoreError {
     )]
     Full { store: String, bytes: u64 },
     #[error(
-        "the store \"{store}\" cannot be written, because its file or volume is read-only: correct the mount or the permissions"
+        "the store \"{store}\" cannot be written, because its file, volume or server is read-only: correct the mount or the permissions, or name the primary server"
     )]
     ReadOnly { store: String },
     #[error(
@@ -53,6 +53,14 @@ pub enum StoreError {
     Timeout { seconds: u64 },
     #[error("the store \"{store}\" could not be used: {detail}. Check its volume and retry")]
     Failed { store: String, detail: String },
+    #[error(
+        "the store \"{store}\" cannot be used now ({detail}): check that its server runs and can be reached, and its database, user, password and CA. It is used again as soon as that is possible"
+    )]
+    Unreachable { store: String, detail: String },
+    #[error(
+        "the database \"{store}\" has {detail} in place of the one that was opened: restore that one, or restart this program to use what is there. Nothing is written until then"
+    )]
+    Replaced { store: String, detail: String },
     #[error("the store \"{store}\" is being opened. Retry")]
     Opening { store: String },
     #[error("the store \"{store}\" is closed: the program stops. Retry")]

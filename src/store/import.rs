@@ -155,10 +155,11 @@ impl<'s> Import<'s> {
     }
 
     fn reject(&mut self, range: &ImportRange, second_history: Option<u64>) {
+        let (first, last) = range.bounds();
         self.report.rejected.push(RejectedRange {
             chain: range.chain.clone(),
-            first: range.first(),
-            last: range.lines.last().map_or(0, |line| line.seq),
+            first,
+            last,
             second_history,
         });
     }
@@ -167,6 +168,12 @@ impl<'s> Import<'s> {
 impl ImportRange {
     pub(super) fn first(&self) -> u64 {
         self.lines.first().map_or(0, |line| line.seq)
+    }
+
+    /// First and last number.
+    pub(super) fn bounds(&self) -> (u64, u64) {
+        let last = self.lines.last();
+        (self.first(), last.map_or(0, |line| line.seq))
     }
 
     fn size(&self) -> usize {

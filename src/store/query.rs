@@ -49,12 +49,19 @@ pub struct EventFilter {
     pub id: Option<String>,
     /// Uid of an admission's request, which pods have in `audit.floe.dev/event`.
     pub request_uid: Option<String>,
+    /// Whether second passes are events of their own. They are if the filter names a record.
+    pub second_passes: bool,
 }
 
 impl EventFilter {
     /// Whether few events can match, so that no range of time is needed.
     pub(super) fn names_a_record(&self) -> bool {
         self.id.is_some() || self.request_uid.is_some()
+    }
+
+    /// Whether second passes are left out, so that each use is one event.
+    pub(super) fn has_uses_once(&self) -> bool {
+        !self.second_passes && !self.names_a_record()
     }
 
     fn is_selective(&self) -> bool {

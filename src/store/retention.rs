@@ -9,12 +9,21 @@ use crate::audit::link::Tip;
 /// Lines of one plan: few enough that the announcement is soon followed by the deletion.
 pub const MAX_RETAINED_LINES: u64 = 20_000;
 
-/// Lines that one transaction deletes.
-pub const DELETED_AT_ONCE: u64 = 100;
+/// Lines that one transaction deletes. Their entries in ten indexes are far from each other: a line changes about five
+/// pages, which the commit writes, so that appends wait for a megabyte.
+pub const DELETED_AT_ONCE: u64 = 25;
 
-/// Time after which a transaction deletes no further line, so that appends wait less than 100 ms for it. A line is in ten
-/// indexes, whose pages may have to be read from a slow volume.
+/// Secrets of deleted lines after which a transaction deletes no further line.
+pub(super) const DELETED_SECRETS: usize = 64;
+
+/// Time after which a transaction deletes no further line. Its pages may have to be read from a slow volume.
 pub(super) const DELETION_TIME: Duration = Duration::from_millis(10);
+
+/// Pause between two deletions, as a multiple of the time from a deletion's request to its end.
+pub(super) const PAUSE_RATIO: u32 = 2;
+
+/// Longest pause between two deletions.
+pub(super) const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// Rule of what may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

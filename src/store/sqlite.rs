@@ -14,16 +14,20 @@ mod maintenance;
 mod names;
 mod open;
 mod page_limit;
+mod query_index;
 mod read;
 mod readers;
 mod reserve;
 mod retain;
 mod schema;
+mod second_pass;
 mod select;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -31,6 +35,7 @@ use tokio::sync::watch;
 
 use self::readers::Readers;
 use self::writer::{Job, StoreWriter};
+use super::retention::{MAX_PAUSE, PAUSE_RATIO};
 use super::{
     AppendError, Appended, AttributedRecord, AttributionStore, AuditStore, Batch, ChainSummary,
     EventFilter, EventPage, EventQuery, ExportRange, FollowedEvents, ImportOutcome, ImportRange,
@@ -97,6 +102,18 @@ impl SqliteStore {
         let closed = || StoreError::Closed { store: store() };
         writer.send(job(reply)).await.map_err(|()| closed())?;
         result.await.map_err(|_| closed())?
+    }
+
+    /// Runs a job that can wait for others, and pauses after it: most appends come in a pause, and the longer the jobs
+    /// before have to wait or take, the more rarely there is one.
+    async fn rate_limited(
+        &self,
+        job: impl FnOnce(writer::Reply<u64>) -> Job,
+    ) -> Result<u64, StoreError> {
+        let started = Instant::now();
+        let count = self.write(job).await?;
+        tokio::time::sleep(MAX_PAUSE.min(started.elapsed() * PAUSE_RATIO)).await;
+        Ok(count)
     }
 }
 
@@ -177,7 +194,7 @@ impl AuditStore for SqliteStore {
             // One job for each transaction: appends come in between.
             loop {
                 let tip = tip.clone();
-                let count = self.write(|reply| Job::Delete(tip, reply)).await?;
+                let count = self.rate_limited(|reply| Job::Delete(tip, reply)).await?;
                 deleted += count;
                 if count == 0 {
                     break;
@@ -185,7 +202,7 @@ impl AuditStore for SqliteStore {
             }
         }
         for _ in 0..retain::SHRINKS {
-            if self.write(Job::Shrink).await? == 0 {
+            if self.rate_limited(Job::Shrink).await? == 0 {
                 break;
             }
         }

@@ -4,21 +4,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
 
 use super::author::AuthorRows;
 use super::names::{Names, compact_id};
+use super::second_pass::SecondPasses;
 use crate::audit::digest::Digest;
 use crate::audit::link::ChainId;
 use crate::audit::record::Action;
 use crate::audit::stored::StoredLine;
+use crate::store::chain_row::{ChainRow, SplitBatch};
 use crate::store::query::nanoseconds;
 use crate::store::{AppendError, Appended, Batch, LinePosition, Provenance};
-
-/// Row of a chain.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ChainRow {
-    pub key: i64,
-    pub last_seq: u64,
-    pub last_hash: Digest,
-    pub retained_seq: u64,
-}
 
 /// Appends a batch, or returns why not, without a change. `last` becomes the position of its last line.
 pub(super) fn append(
@@ -27,17 +20,19 @@ pub(super) fn append(
     last: &mut Option<u64>,
 ) -> rusqlite::Result<Result<Appended, AppendError>> {
     let chain = chain(connection, &batch.chain)?;
-    let (last_seq, last_hash) = chain.map_or((0, batch.chain.root()), |chain| {
-        (chain.last_seq, chain.last_hash)
-    });
-    let split = batch.lines.partition_point(|line| line.seq <= last_seq);
-    let (known, new) = batch.lines.split_at(split);
-    if let Err(error) = check(batch, new, (last_seq, last_hash)) {
-        return Ok(Err(error));
-    }
+    let split = match batch.split(chain.as_ref()) {
+        Ok(split) => split,
+        Err(error) => return Ok(Err(error)),
+    };
+    let SplitBatch {
+        known,
+        new,
+        last_seq,
+    } = split;
     if let Some(chain) = chain {
-        for line in known {
-            if let Err(error) = compare(connection, &chain, line)? {
+        for line in known.iter().filter(|line| !chain.has_deleted(line)) {
+            let stored = hash_of(connection, chain.key, line.seq)?;
+            if let Err(error) = chain.compare(line, stored) {
                 return Ok(Err(error));
             }
         }
@@ -61,55 +56,6 @@ pub(super) fn append(
         durable: tip.seq,
         added: new.len() as u64,
     }))
-}
-
-/// Checks that new lines follow the last one that is stored.
-fn check(
-    batch: &Batch,
-    new: &[StoredLine],
-    (last_seq, last_hash): (u64, Digest),
-) -> Result<(), AppendError> {
-    let chain = || batch.chain.clone();
-    match new.first() {
-        Some(line) if line.seq == last_seq + 1 && line.prev != last_hash => {
-            Err(AppendError::SecondHistory {
-                chain: chain(),
-                seq: last_seq,
-            })
-        }
-        Some(line) if line.seq > last_seq + 1 && !batch.lost_before => {
-            Err(AppendError::OutOfOrder {
-                chain: chain(),
-                first: line.seq,
-                wanted: last_seq + 1,
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Compares a line with the stored one of its number. One that retention has deleted was stored.
-fn compare(
-    connection: &Connection,
-    chain: &ChainRow,
-    line: &StoredLine,
-) -> rusqlite::Result<Result<(), AppendError>> {
-    if line.seq <= chain.retained_seq {
-        return Ok(Ok(()));
-    }
-    Ok(match hash_of(connection, chain.key, line.seq)? {
-        Some(hash) if hash == line.hash => Ok(()),
-        Some(_) => Err(AppendError::SecondHistory {
-            chain: line.chain.clone(),
-            seq: line.seq,
-        }),
-        // Declared as lost before: import fills the range.
-        None => Err(AppendError::OutOfOrder {
-            chain: line.chain.clone(),
-            first: line.seq,
-            wanted: chain.last_seq + 1,
-        }),
-    })
 }
 
 /// Hash of a stored line.
@@ -173,6 +119,7 @@ pub(super) struct Inserter<'c> {
     secret: Statement<'c>,
     checkpoint: Statement<'c>,
     author: AuthorRows<'c>,
+    second_passes: SecondPasses<'c>,
 }
 
 impl<'c> Inserter<'c> {
@@ -191,6 +138,7 @@ impl<'c> Inserter<'c> {
             secret: connection.prepare(secret)?,
             checkpoint: connection.prepare(checkpoint)?,
             author: AuthorRows::inserting(connection)?,
+            second_passes: SecondPasses::new(connection)?,
         })
     }
 
@@ -207,7 +155,7 @@ impl<'c> Inserter<'c> {
             chain,
             line.seq,
             time,
-            provenance_number(provenance),
+            provenance.number(),
             line.class,
             line.action,
             line.outcome,
@@ -223,6 +171,7 @@ impl<'c> Inserter<'c> {
             self.secret.execute(params![secret, time, position])?;
         }
         self.author.execute(line, position)?;
+        self.second_passes.insert(line, position)?;
         for tip in &line.confirmed {
             self.checkpoint.execute(params![
                 tip.chain.as_str(),
@@ -232,14 +181,5 @@ impl<'c> Inserter<'c> {
             ])?;
         }
         Ok(position.cast_unsigned())
-    }
-}
-
-/// Provenance in the column of that name.
-pub(super) fn provenance_number(provenance: Provenance) -> u8 {
-    match provenance {
-        Provenance::Received => 0,
-        Provenance::Confirmed => 1,
-        Provenance::OneSided => 2,
     }
 }

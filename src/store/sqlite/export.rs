@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::append::last_position;
 use crate::store::query::nanoseconds;
-use crate::store::{ExportRange, LinePosition, MAX_PAGE};
+use crate::store::{ExportRange, LinePosition, MAX_FOLLOWED, MAX_PAGE};
 
 /// Row of an export.
 struct ExportedRow {
@@ -23,18 +24,25 @@ pub(super) fn export(
     after: LinePosition,
 ) -> rusqlite::Result<(Vec<String>, Option<LinePosition>)> {
     let range = (nanoseconds(range.from), nanoseconds(range.to));
-    let Some((first, last)) = positions(connection, range)? else {
+    if !has_later(connection, range, after)? {
         return Ok((Vec::new(), None));
+    }
+    let start = match after.0 {
+        0 => first_position(connection, range)?.saturating_sub(1),
+        after => after,
     };
-    let start = after.0.max(first.saturating_sub(1));
+    // Lines that are stored later continue behind the last one.
+    let to = start
+        .saturating_add(MAX_FOLLOWED)
+        .min(last_position(connection)?.0);
     let sql = "SELECT position, chain, seq, provenance <> 0, line FROM event NOT INDEXED
         WHERE position > ?1 AND position <= ?2 AND time >= ?3 AND time < ?4 ORDER BY position LIMIT ?5";
     let mut statement = connection.prepare(sql)?;
-    let values = params![start, last, range.0, range.1, MAX_PAGE as u64];
+    let values = params![start, to, range.0, range.1, MAX_PAGE as u64];
     let rows = statement.query_map(values, exported_row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let next = rows.last().filter(|_| rows.len() == MAX_PAGE);
-    let next = next.map(|row| LinePosition(row.position));
+    let last = rows.last().filter(|_| rows.len() == MAX_PAGE);
+    let next = LinePosition(last.map_or(to, |row| row.position));
     let imported = chains_with_imports(connection)?;
     let mut next_received = NextReceived::default();
     let mut lines = Vec::with_capacity(rows.len());
@@ -50,7 +58,7 @@ pub(super) fn export(
             lines.push(row.line);
         }
     }
-    Ok((lines, next))
+    Ok((lines, Some(next)))
 }
 
 fn exported_row(row: &Row<'_>) -> rusqlite::Result<ExportedRow> {
@@ -63,18 +71,31 @@ fn exported_row(row: &Row<'_>) -> rusqlite::Result<ExportedRow> {
     })
 }
 
-/// First and last position of a range of time.
-fn positions(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<Option<(u64, u64)>> {
-    let sql = "SELECT min(position), max(position) FROM event INDEXED BY event_time
+/// Whether a range of time has a line after a position. Usually its newest line is one, so that few entries are read
+/// until the end of the range.
+fn has_later(
+    connection: &Connection,
+    range: (i64, i64),
+    after: LinePosition,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM event INDEXED BY event_time
+        WHERE time >= ?1 AND time < ?2 AND position > ?3 ORDER BY time DESC LIMIT 1";
+    let mut statement = connection.prepare(sql)?;
+    statement.exists(params![range.0, range.1, after.0])
+}
+
+/// First position of a range of time. Reads the entries of the whole range: lines may be stored in another order than
+/// that of their times.
+fn first_position(connection: &Connection, range: (i64, i64)) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(min(position), 0) FROM event INDEXED BY event_time
         WHERE time >= ?1 AND time < ?2";
-    connection.query_row(sql, [range.0, range.1], |row| {
-        let first: Option<u64> = row.get(0)?;
-        Ok(first.zip(row.get(1)?))
-    })
+    connection.query_row(sql, [range.0, range.1], |row| row.get(0))
 }
 
 fn chains_with_imports(connection: &Connection) -> rusqlite::Result<HashSet<i64>> {
-    let sql = "SELECT DISTINCT chain FROM event INDEXED BY event_imported WHERE provenance <> 0";
+    // By chain: in a store that was made from an export, all lines are imported.
+    let sql = "SELECT key FROM chain WHERE EXISTS (SELECT 1 FROM event INDEXED BY event_imported
+        WHERE event.chain = chain.key AND event.provenance <> 0)";
     let mut statement = connection.prepare(sql)?;
     let chains = statement.query_map([], |row| row.get(0))?;
     chains.collect()

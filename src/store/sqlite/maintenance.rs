@@ -13,11 +13,17 @@ use tokio::sync::oneshot;
 
 use super::reserve::Reserve;
 
-/// Pages that the WAL gets between two checkpoints: 4 MiB. A page that many commits change is written once.
-const CHECKPOINT_PAGES: u32 = 512;
+/// Pages that the WAL gets between two checkpoints: 8 MiB. A page that many commits change is written once.
+const CHECKPOINT_PAGES: u32 = 1_024;
 
 /// Pages of the WAL after which it should begin again at its start: 16 MiB.
 const RESTART_PAGES: u32 = 2_048;
+
+/// Pages that a commit may find to move itself: 1 MiB. Appends wait for it.
+const MOVED_BY_COMMIT: u32 = 128;
+
+/// Checkpoints of a long WAL in a row, each of the pages that were added during the one before.
+const MAX_CHECKPOINTS: usize = 5;
 
 /// Time between attempts to fill a reserve that was given up.
 const RESERVE_INTERVAL: Duration = Duration::from_mins(1);
@@ -149,7 +155,7 @@ fn run(connection: &Connection, shared: &MaintenanceQueue, reserve: Option<&Rese
         let replies = std::mem::take(&mut requests.replies);
         drop(requests);
         // Room of returned pages is free after a checkpoint.
-        if checkpoint(connection).is_some_and(|pages| pages >= RESTART_PAGES) {
+        if is_restart_due(connection) {
             shared.restart.store(true, Ordering::Release);
         }
         if let Some(reserve) = reserve.filter(|_| restores) {
@@ -160,6 +166,22 @@ fn run(connection: &Connection, shared: &MaintenanceQueue, reserve: Option<&Rese
             let _ = reply.send(());
         }
     }
+}
+
+/// Moves pages of the WAL. Returns whether it is long, and a commit would have to move few pages for it to begin again.
+fn is_restart_due(connection: &Connection) -> bool {
+    let mut before = checkpoint(connection).unwrap_or_default();
+    if before < RESTART_PAGES {
+        return false;
+    }
+    for _ in 1..MAX_CHECKPOINTS {
+        let pages = checkpoint(connection).unwrap_or_default();
+        if pages.saturating_sub(before) <= MOVED_BY_COMMIT {
+            break;
+        }
+        before = pages;
+    }
+    true
 }
 
 /// Moves as much of the WAL as possible without waiting. Returns its pages. What fails is tried again: the next commit

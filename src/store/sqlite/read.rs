@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::append::last_position;
+use super::query_index::{QueryIndex, indexes};
 use super::retain::bytes;
 use super::select::{self, Select};
 use crate::audit::digest::Digest;
@@ -14,13 +15,38 @@ use crate::store::{
     MAX_PAGE, MovedChains, Provenance, StoreCounts, StoredEvent,
 };
 
+/// Entries after which an index counts as long. They are counted without reading a line, in a millisecond or two.
+pub(super) const MAX_COUNTED: u64 = 20_000;
+
 pub(super) fn page(connection: &Connection, query: &EventQuery) -> rusqlite::Result<EventPage> {
-    let mut events = events(connection, &select::page(query))?;
+    let index = shortest_index(connection, query)?;
+    let mut events = events(connection, &select::page(query, index))?;
     let is_more = events.len() > query.limit;
     events.truncate(query.limit);
     let last = events.last().filter(|_| is_more);
     let next = last.map(|last| query.cursor_after(nanoseconds(last.time), last.position.0));
     Ok(EventPage { events, next })
+}
+
+/// Index with the fewest entries in the range of a query; the first one of several long ones.
+pub(super) fn shortest_index(
+    connection: &Connection,
+    query: &EventQuery,
+) -> rusqlite::Result<QueryIndex> {
+    let indexes = indexes(&query.filter);
+    if let [index] = indexes.as_slice() {
+        return Ok(*index);
+    }
+    let (mut shortest, mut fewest) = (QueryIndex::Time, MAX_COUNTED);
+    for index in indexes {
+        let count = select::count(query, index, fewest);
+        let values = params_from_iter(&count.values);
+        let count: u64 = connection.query_row(&count.sql, values, |row| row.get(0))?;
+        if shortest == QueryIndex::Time || count < fewest {
+            (shortest, fewest) = (index, count);
+        }
+    }
+    Ok(shortest)
 }
 
 pub(super) fn follow(
@@ -47,18 +73,11 @@ fn events(connection: &Connection, select: &Select) -> rusqlite::Result<Vec<Stor
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
         position: LinePosition(row.get(0)?),
-        provenance: provenance(row.get(1)?),
+        provenance: Provenance::of_number(row.get(1)?),
         time: timestamp(row.get(2)?),
         line: row.get(3)?,
+        second_pass_of: row.get::<_, Option<u64>>(4)?.map(LinePosition),
     })
-}
-
-fn provenance(number: u8) -> Provenance {
-    match number {
-        0 => Provenance::Received,
-        1 => Provenance::Confirmed,
-        _ => Provenance::OneSided,
-    }
 }
 
 /// Last line of a chain that a checkpoint confirms. Starts of processes confirm lines as well, and are not signed.

@@ -8,11 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
 use super::append::{chain, hash_of};
 use super::author::AuthorRows;
 use super::names::{ReleasedNames, SECRET_KEY};
+use super::second_pass::DeletedPasses;
 use crate::audit::digest::Digest;
 use crate::audit::link::{ChainId, Tip};
 use crate::audit::stored::StoredLine;
 use crate::store::query::{nanoseconds, timestamp};
-use crate::store::retention::{DELETED_AT_ONCE, DELETION_TIME, MAX_RETAINED_LINES};
+use crate::store::retention::{
+    DELETED_AT_ONCE, DELETED_SECRETS, DELETION_TIME, MAX_RETAINED_LINES,
+};
 use crate::store::{RetentionPlan, RetentionRule};
 
 /// Pages that one transaction returns to the volume: each is one or two changed pages.
@@ -93,8 +96,8 @@ fn prefix(
     ))
 }
 
-/// Deletes the first lines of a chain up to one: at most [`DELETED_AT_ONCE`], and fewer if they take longer than
-/// [`DELETION_TIME`]. Returns how many: 0 at the end, and if the line is not the one that was announced.
+/// Deletes the first lines of a chain up to one: at most [`DELETED_AT_ONCE`], and fewer if they have more than
+/// [`DELETED_SECRETS`] or take longer than [`DELETION_TIME`]. Returns how many: 0 at the end, and if the line is not the one that was announced.
 pub(super) fn delete(connection: &Connection, tip: &Tip) -> rusqlite::Result<u64> {
     let started = Instant::now();
     let Some(chain) = chain(connection, &tip.chain)? else {
@@ -109,16 +112,17 @@ pub(super) fn delete(connection: &Connection, tip: &Tip) -> rusqlite::Result<u64
     let values = params![chain.key, tip.seq, DELETED_AT_ONCE];
     let rows = statement.query_map(values, deleted_row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let (mut last, mut count) = (chain.retained_seq, 0_u64);
+    let (mut last, mut count, mut secrets) = (chain.retained_seq, 0_u64, 0);
     let mut deleter = Deleter::new(connection)?;
     for row in &rows {
         // Only lines that can be read are stored.
         if let Ok(line) = StoredLine::parse(row.line.as_bytes()) {
             deleter.delete(&line, row)?;
             last = line.seq;
+            secrets += line.secrets.len();
         }
         count += 1;
-        if started.elapsed() >= DELETION_TIME {
+        if secrets >= DELETED_SECRETS || started.elapsed() >= DELETION_TIME {
             break;
         }
     }
@@ -154,6 +158,7 @@ struct Deleter<'c> {
     event: Statement<'c>,
     secret: Statement<'c>,
     author: AuthorRows<'c>,
+    passes: DeletedPasses<'c>,
     checkpoint: Statement<'c>,
     released: ReleasedNames,
 }
@@ -167,6 +172,7 @@ impl<'c> Deleter<'c> {
             event: connection.prepare("DELETE FROM event WHERE position = ?1")?,
             secret: connection.prepare(&secret)?,
             author: AuthorRows::deleting(connection)?,
+            passes: DeletedPasses::new(connection)?,
             checkpoint: connection.prepare("DELETE FROM checkpoint WHERE position = ?1")?,
             released: ReleasedNames::default(),
         })
@@ -181,6 +187,7 @@ impl<'c> Deleter<'c> {
             self.released.secrets.extend(key);
         }
         self.author.execute(line, position)?;
+        self.passes.delete(line, position)?;
         if !line.confirmed.is_empty() {
             self.checkpoint.execute([position])?;
         }

@@ -10,6 +10,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/audit/sqlite/0001.sql"),
     include_str!("../../../migrations/audit/sqlite/0002.sql"),
     include_str!("../../../migrations/audit/sqlite/0003.sql"),
+    include_str!("../../../migrations/audit/sqlite/0004.sql"),
+    include_str!("../../../migrations/audit/sqlite/0005.sql"),
 ];
 
 /// Version of the schema that this program writes and reads.
@@ -27,9 +29,11 @@ pub(super) const TABLES: &[(&str, u32)] = &[
     ("event", 1),
     ("event_object", 3),
     ("event_secret", 1),
+    ("found_event", 4),
     ("missing", 1),
     ("name", 1),
     ("requester", 3),
+    ("second_pass", 4),
     ("secret", 1),
     ("unattributed", 3),
 ];

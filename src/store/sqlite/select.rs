@@ -3,9 +3,12 @@
 use rusqlite::types::Value;
 
 use super::names::{SECRET_KEY, compact_id, has_name};
+use super::query_index::{QueryIndex, WordColumn, indexes};
 use crate::store::{EventFilter, EventQuery};
 
-const COLUMNS: &str = "SELECT e.position, e.provenance, e.time, e.line";
+const COLUMNS: &str = "e.position, e.provenance, e.time, e.line, p.first_position";
+
+const SECOND_PASS: &str = "LEFT JOIN second_pass AS p ON p.position = e.position";
 
 /// SQL with the values of its parameters.
 #[derive(Debug)]
@@ -15,9 +18,18 @@ pub(super) struct Select {
 }
 
 impl Select {
-    fn new(from: &str) -> Self {
+    /// Selects whole events.
+    fn events(from: &str) -> Self {
         Self {
-            sql: format!("{COLUMNS} {from} WHERE true"),
+            sql: format!("SELECT {COLUMNS} FROM {from} {SECOND_PASS} WHERE true"),
+            values: Vec::new(),
+        }
+    }
+
+    /// Selects rows that are only counted.
+    fn rows(from: &str) -> Self {
+        Self {
+            sql: format!("SELECT 1 FROM {from} WHERE true"),
             values: Vec::new(),
         }
     }
@@ -35,93 +47,118 @@ impl Select {
         }
     }
 
+    fn word(&mut self, column: WordColumn, condition: &str, value: Option<&String>) {
+        if column.is_indexed(value) {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(column.condition());
+        }
+        self.text(condition, value);
+    }
+
     /// Adds the columns that a filter compares. What the driving index or table has is left out by the caller.
     fn filter(&mut self, filter: &EventFilter) {
         self.text(&has_name("namespace"), filter.namespace.as_ref());
         self.text(&has_name("actor"), filter.actor.as_ref());
         self.text(&has_name("actor_uid"), filter.actor_uid.as_ref());
-        self.text("e.action = ?", filter.action.as_ref());
-        self.text("e.class = ?", filter.class.as_ref());
+        self.word(WordColumn::Action, "e.action = ?", filter.action.as_ref());
+        self.word(WordColumn::Class, "e.class = ?", filter.class.as_ref());
         if let Some(id) = &filter.id {
             self.add("e.id = ?", [compact_id(id)]);
         }
         if let Some(uid) = &filter.request_uid {
             self.add("e.request_uid = ?", [compact_id(uid)]);
         }
-        if let Some(outcome) = &filter.outcome {
-            if is_refusal(outcome) {
-                self.sql.push_str(" AND e.outcome <> 'success'");
-            }
-            self.text("e.outcome = ?", Some(outcome));
-        }
+        self.word(
+            WordColumn::Outcome,
+            "e.outcome = ?",
+            filter.outcome.as_ref(),
+        );
         self.text(
             "e.chain = (SELECT key FROM chain WHERE id = ?)",
             filter.chain.as_ref(),
         );
+        if filter.has_uses_once() {
+            self.sql.push_str(" AND p.position IS NULL");
+        }
     }
-}
 
-fn is_refusal(outcome: &str) -> bool {
-    outcome != "success"
-}
+    /// Adds that the other indexes of a filter have the events of a secret, whose lines are read only then.
+    fn with_other_indexes(&mut self, filter: &EventFilter) {
+        for index in indexes(filter) {
+            let Some(name) = index.name() else { continue };
+            let mut other = Self::rows(&format!("event AS e INDEXED BY {name}"));
+            other.filter(&index.part_of(filter));
+            let sql = &other.sql;
+            // Not EXISTS, which SQLite makes a join behind the lines.
+            let sql = format!("({sql} AND e.time = s.time AND e.position = s.position) = 1");
+            self.sql.push_str(" AND ");
+            self.sql.push_str(&sql);
+            self.values.extend(other.values);
+        }
+    }
 
-/// Most selective index of a filter that names no secret.
-fn index(filter: &EventFilter) -> &'static str {
-    match filter {
-        EventFilter { id: Some(_), .. } => "event_id",
-        EventFilter {
-            request_uid: Some(_),
-            ..
-        } => "event_request_uid",
-        EventFilter {
-            actor_uid: Some(_), ..
-        } => "event_actor_uid",
-        EventFilter { actor: Some(_), .. } => "event_actor",
-        EventFilter { chain: Some(_), .. } => "event_chain_time",
-        EventFilter {
-            outcome: Some(outcome),
-            ..
-        } if is_refusal(outcome) => "event_refused",
-        EventFilter {
-            namespace: Some(_), ..
-        } => "event_namespace",
-        _ => "event_time",
+    /// Adds a filter and the range of a query, as its index has them.
+    fn driven(&mut self, query: &EventQuery, index: QueryIndex, filter: &EventFilter) {
+        if let Some(secret) = &filter.secret {
+            let values = [&secret.namespace, &secret.name].map(|text| Value::Text(text.clone()));
+            if index == QueryIndex::Secret {
+                self.add(&format!("s.secret = {SECRET_KEY}"), values);
+            } else {
+                self.add(&has_secret(), values);
+            }
+        }
+        self.filter(filter);
+        let alias = alias(index);
+        self.add(&format!("{alias}.time >= ?"), [Value::Integer(query.from)]);
+        match query.before {
+            Some((time, position)) => self.add(
+                &format!("({alias}.time, {alias}.position) < (?, ?)"),
+                [Value::Integer(time), integer(position)],
+            ),
+            None => self.add(&format!("{alias}.time < ?"), [Value::Integer(query.to)]),
+        }
     }
 }
 
 /// Events of a query, newest first, and one more than the page has.
-pub(super) fn page(query: &EventQuery) -> Select {
-    let filter = &query.filter;
-    let (from, alias) = match &filter.secret {
+pub(super) fn page(query: &EventQuery, index: QueryIndex) -> Select {
+    let mut select = match index.name() {
+        Some(index) => Select::events(&format!("event AS e INDEXED BY {index}")),
         // CROSS JOIN: the table on its left is read first.
-        Some(_) if !filter.names_a_record() => (
-            "FROM event_secret AS s CROSS JOIN event AS e ON e.position = s.position".to_owned(),
-            "s",
-        ),
-        _ => (format!("FROM event AS e INDEXED BY {}", index(filter)), "e"),
-    };
-    let mut select = Select::new(&from);
-    if let Some(secret) = &filter.secret {
-        let values = [&secret.namespace, &secret.name].map(|text| Value::Text(text.clone()));
-        if alias == "s" {
-            select.add(&format!("s.secret = {SECRET_KEY}"), values);
-        } else {
-            select.add(&has_secret(), values);
+        None => {
+            Select::events("event_secret AS s CROSS JOIN event AS e ON e.position = s.position")
         }
+    };
+    select.driven(query, index, &query.filter);
+    if index == QueryIndex::Secret {
+        select.with_other_indexes(&query.filter);
     }
-    select.filter(filter);
-    select.add(&format!("{alias}.time >= ?"), [Value::Integer(query.from)]);
-    match query.before {
-        Some((time, position)) => select.add(
-            &format!("({alias}.time, {alias}.position) < (?, ?)"),
-            [Value::Integer(time), integer(position)],
-        ),
-        None => select.add(&format!("{alias}.time < ?"), [Value::Integer(query.to)]),
-    }
+    let alias = alias(index);
     let order = format!(" ORDER BY {alias}.time DESC, {alias}.position DESC LIMIT ?");
     select.sql.push_str(&order);
     select.values.push(integer(query.limit as u64 + 1));
     select
+}
+
+/// Number of entries of an index in the range of a query, up to a limit.
+pub(super) fn count(query: &EventQuery, index: QueryIndex, limit: u64) -> Select {
+    let mut select = match index.name() {
+        Some(index) => Select::rows(&format!("event AS e INDEXED BY {index}")),
+        None => Select::rows("event_secret AS s"),
+    };
+    select.driven(query, index, &index.part_of(&query.filter));
+    select.sql = format!("SELECT count(*) FROM ({} LIMIT ?)", select.sql);
+    select.values.push(integer(limit));
+    select
+}
+
+/// Table that has the time of an index's entries.
+fn alias(index: QueryIndex) -> &'static str {
+    if index == QueryIndex::Secret {
+        "s"
+    } else {
+        "e"
+    }
 }
 
 fn has_secret() -> String {
@@ -133,7 +170,7 @@ fn has_secret() -> String {
 
 /// Events of a range of positions, oldest first: those after the first and up to the last.
 pub(super) fn follow(filter: &EventFilter, (after, to): (u64, u64), limit: usize) -> Select {
-    let mut select = Select::new("FROM event AS e NOT INDEXED");
+    let mut select = Select::events("event AS e NOT INDEXED");
     select.add(
         "e.position > ? AND e.position <= ?",
         [integer(after), integer(to)],

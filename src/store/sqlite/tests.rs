@@ -14,13 +14,14 @@ mod faults;
 
 use super::schema::{MIGRATIONS, migrate};
 use super::*;
+use crate::audit::asked_by::Requester;
 use crate::audit::record::{Action, ObjectFields, OwnerFields, Record, RecordOutcome};
 use crate::audit::stored::StoredLine;
 use crate::audit::text::Text;
 use crate::store::conformance::{
     StoreFixture, Trail, exported, fill, query, second, start, stored, target,
 };
-use crate::store::{MAX_PAGE, QueryArguments, SecretFilter};
+use crate::store::{AskedBy, MAX_PAGE, QueryArguments, SecretFilter, TargetAttribution};
 
 fn settings(folder: &TempDir) -> SqliteSettings {
     SqliteSettings {
@@ -255,16 +256,16 @@ async fn every_earlier_schema_is_updated_with_its_lines() {
     let expected = schema_of(&settings(&newest).path);
     let folder = tempfile::tempdir().unwrap();
     let appended = settings(&folder);
-    let batch = Trail::new("a").batch(&lines_of_authors());
+    let batch = Trail::new("a").batch(&lines_with_derived_rows());
     opened(&appended).append(batch).await.unwrap();
-    assert_eq!(author_rows(&appended.path).len(), 8);
+    assert_eq!(derived_rows(&appended.path).len(), 14);
     for version in 1..SCHEMA_VERSION {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
-        let lines = lines_of_authors();
+        let lines = lines_with_derived_rows();
         let mut connection = Connection::open(&settings.path).unwrap();
         migrate(&mut connection, 0, version).unwrap();
-        insert_of_first_schema(&connection, &lines);
+        insert_as_of(version, &connection, &lines);
         drop(connection);
         let error = SqliteStore::open_read_only(&settings).unwrap_err();
         assert!(matches!(error, StoreError::Older { found, .. } if found == version));
@@ -272,17 +273,17 @@ async fn every_earlier_schema_is_updated_with_its_lines() {
         assert_eq!(exported(&store, start(), second(99)).await, lines);
         drop(store);
         assert_eq!(schema_of(&settings.path), expected);
-        assert_eq!(author_rows(&settings.path), author_rows(&appended.path));
+        assert_eq!(derived_rows(&settings.path), derived_rows(&appended.path));
     }
     assert_eq!(
         MIGRATIONS.len(),
-        3,
+        5,
         "a new migration needs rows of the schema before it"
     );
 }
 
-/// Lines with all that the schema has of authors.
-fn lines_of_authors() -> Vec<String> {
+/// Lines with all that the schema has of authors and passes.
+fn lines_with_derived_rows() -> Vec<String> {
     let mut trail = Trail::new("a");
     let usual = trail.record();
     let owned = |mut record: Record| {
@@ -323,6 +324,7 @@ fn lines_of_authors() -> Vec<String> {
         author(Action::AdmitWorkload, "Deployment", "api", ""),
     ];
     let mut lines: Vec<String> = records.map(|record| trail.line_of(record)).into();
+    lines.extend(passes(&mut trail));
     // Fields of a newer program in another form.
     let newer = owned(author(Action::AdmitWorkload, "Deployment", "api", "jobs"));
     let newer = trail.line_of(newer);
@@ -334,8 +336,33 @@ fn lines_of_authors() -> Vec<String> {
     lines
 }
 
-/// Stores lines as the first schema has them.
-fn insert_of_first_schema(connection: &Connection, lines: &[String]) {
+/// A use, four pods with its annotation, and a forged annotation.
+fn passes(trail: &mut Trail) -> Vec<String> {
+    let uid = "705ab4f5-6393-11e8-b7cc-42010a800002";
+    let pass = |uid: &str, found: &str, milliseconds: i64| {
+        let mut record = trail.record();
+        let request = record.request.as_mut().unwrap();
+        (request.admission_uid, request.found_event) = (Text::new(uid), Text::new(found));
+        record.time = start() + jiff::SignedDuration::from_millis(milliseconds);
+        record
+    };
+    let mut refused = pass("b", uid, 1);
+    refused.outcome = RecordOutcome::Denied;
+    let mut other = pass("c", uid, 2);
+    other.targets[0].origin = "namespace";
+    let records = [
+        pass(uid, "", 0),
+        refused,
+        other,
+        pass("d", uid, 4),
+        pass("e", uid, 3),
+        pass("f", &uid.to_uppercase(), 3),
+    ];
+    records.map(|record| trail.line_of(record)).into()
+}
+
+/// Stores lines as an earlier schema has them.
+fn insert_as_of(version: u32, connection: &Connection, lines: &[String]) {
     let mut names = names::Names::new(connection).unwrap();
     for line in lines {
         let line = StoredLine::parse(line.as_bytes()).unwrap();
@@ -358,14 +385,25 @@ fn insert_of_first_schema(connection: &Connection, lines: &[String]) {
             line.json
         ];
         connection.execute(sql, values).unwrap();
+        let position = connection.last_insert_rowid();
+        if version >= 3 {
+            let mut author = author::AuthorRows::inserting(connection).unwrap();
+            author.execute(&line, position).unwrap();
+        }
+        if version >= 4 {
+            let mut passes = second_pass::SecondPasses::new(connection).unwrap();
+            passes.insert(&line, position).unwrap();
+        }
     }
 }
 
-/// Rows about authors.
-fn author_rows(path: &Path) -> Vec<String> {
+/// Rows about authors and passes.
+fn derived_rows(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let sql = "SELECT namespace || '/' || kind || '/' || name || ' ' || time || ' ' || position FROM event_object
-        UNION ALL SELECT 'unattributed ' || position FROM unattributed ORDER BY 1";
+        UNION ALL SELECT 'unattributed ' || position FROM unattributed
+        UNION ALL SELECT 'found ' || quote(request_uid) || ' ' || time || ' ' || position FROM found_event
+        UNION ALL SELECT 'second pass ' || position || ' of ' || first_position FROM second_pass ORDER BY 1";
     let mut statement = connection.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| row.get(0)).unwrap();
     rows.collect::<rusqlite::Result<_>>().unwrap()
@@ -379,10 +417,18 @@ fn author_rows(path: &Path) -> Vec<String> {
 )]
 #[case(attribution::ATTRIBUTION, "a USING PRIMARY KEY (position=?)")]
 #[case(
+    second_pass::FIRST_PASSES,
+    "e USING INDEX event_request_uid (request_uid=?)"
+)]
+#[case(
+    second_pass::SECOND_PASSES,
+    "f USING PRIMARY KEY (request_uid=? AND time>? AND time<?)"
+)]
+#[case(
     attribution::IS_UNATTRIBUTED,
     "unattributed USING INTEGER PRIMARY KEY (rowid=?)"
 )]
-fn no_attribution_reads_a_whole_table(#[case] sql: &str, #[case] index: &str) {
+fn nothing_derived_reads_a_whole_table(#[case] sql: &str, #[case] index: &str) {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&folder);
     drop(opened(&settings));
@@ -562,26 +608,23 @@ fn plans(connection: &Connection, filter: &EventFilter) -> Vec<String> {
     let first = EventQuery::new(arguments, start()).unwrap();
     let mut next = first.clone();
     next.before = Some((7, 7));
-    let selects = [
-        select::page(&first),
-        select::page(&next),
+    let index = query_index::indexes(filter)[0];
+    [
+        select::page(&first, index),
+        select::page(&next, index),
         select::follow(filter, (3, 9), MAX_PAGE),
-    ];
-    let mut plans = Vec::new();
-    for select in selects {
-        let sql = format!("EXPLAIN QUERY PLAN {}", select.sql);
-        let mut statement = connection.prepare(&sql).unwrap();
-        let values = rusqlite::params_from_iter(&select.values);
-        let rows = statement
-            .query_map(values, |row| row.get::<_, String>(3))
-            .unwrap();
-        plans.push(
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-                .unwrap()
-                .join("; "),
-        );
-    }
-    plans
+    ]
+    .map(|select| plan_of(connection, &select))
+    .into()
+}
+
+fn plan_of(connection: &Connection, select: &select::Select) -> String {
+    let sql = format!("EXPLAIN QUERY PLAN {}", select.sql);
+    let mut statement = connection.prepare(&sql).unwrap();
+    let values = rusqlite::params_from_iter(&select.values);
+    let rows = statement.query_map(values, |row| row.get::<_, String>(3));
+    let rows = rows.unwrap().collect::<rusqlite::Result<Vec<_>>>();
+    rows.unwrap().join("; ")
 }
 
 /// Field of a filter, and the index that finds its events.
@@ -592,9 +635,12 @@ fn plans(connection: &Connection, filter: &EventFilter) -> Vec<String> {
 #[case("actor namespace", "event_actor (actor=? AND time>")]
 #[case("actor_uid", "event_actor_uid (actor_uid=? AND time>")]
 #[case("namespace", "event_namespace (namespace=? AND time>")]
-#[case("action class", "event_time (time>")]
-#[case("refusal", "event_refused (time>")]
+#[case("action", "event_rare_action (action=? AND time>")]
+#[case("class", "event_rare_class (class=? AND time>")]
+#[case("usual_action usual_class", "event_time (time>")]
+#[case("refusal", "event_refused (outcome=? AND time>")]
 #[case("success", "event_time (time>")]
+#[case("second_passes", "event_time (time>")]
 #[case("chain", "event_chain_time (chain=? AND time>")]
 #[case("id secret", "event_id (id=?)")]
 #[case("request_uid", "event_request_uid (request_uid=?)")]
@@ -605,6 +651,7 @@ fn no_query_reads_a_whole_table(#[case] fields: &str, #[case] index: &str) {
     let connection = Connection::open(&settings.path).unwrap();
     let has = |field: &str| fields.split(' ').any(|name| name == field);
     let text = |field: &str| has(field).then(|| "x".to_owned());
+    let usual = |field: &str, word: &str| has(field).then(|| word.to_owned());
     let filter = EventFilter {
         secret: has("secret").then(|| SecretFilter {
             namespace: "jobs".to_owned(),
@@ -613,12 +660,13 @@ fn no_query_reads_a_whole_table(#[case] fields: &str, #[case] index: &str) {
         namespace: text("namespace"),
         actor: text("actor"),
         actor_uid: text("actor_uid"),
-        action: text("action"),
-        outcome: text("refusal").or(has("success").then(|| "success".to_owned())),
-        class: text("class"),
+        action: text("action").or(usual("usual_action", "pod.admit")),
+        outcome: text("refusal").or(usual("success", "success")),
+        class: text("class").or(usual("usual_class", "injection")),
         chain: text("chain"),
         id: text("id"),
         request_uid: text("request_uid"),
+        second_passes: has("second_passes"),
     };
     let plans = plans(&connection, &filter);
     for plan in &plans {
@@ -634,4 +682,162 @@ fn no_query_reads_a_whole_table(#[case] fields: &str, #[case] index: &str) {
         "{}",
         plans[2]
     );
+}
+
+#[test]
+fn docs_contain_the_limit_of_counted_entries() {
+    let docs = include_str!("../../../docs/AUDIT.md");
+    let row = format!(
+        "| Entries of an index that a query counts | {} |",
+        read::MAX_COUNTED
+    );
+    assert!(docs.contains(&row), "docs/AUDIT.md lacks {row}");
+}
+
+/// Each index that a filter may have is counted by itself, without a line.
+#[test]
+fn entries_of_indexes_are_counted_without_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    drop(opened(&settings));
+    let connection = Connection::open(&settings.path).unwrap();
+    let text = || Some("x".to_owned());
+    let filter = EventFilter {
+        secret: Some(SecretFilter {
+            namespace: "jobs".to_owned(),
+            name: "db".to_owned(),
+        }),
+        namespace: text(),
+        actor: text(),
+        actor_uid: text(),
+        action: text(),
+        outcome: text(),
+        class: text(),
+        chain: text(),
+        ..EventFilter::default()
+    };
+    let indexes = query_index::indexes(&filter);
+    assert_eq!(indexes.len(), 8);
+    for index in indexes {
+        let counted = select::count(&query(filter.clone()), index, 9);
+        let plan = plan_of(&connection, &counted);
+        let index = match index.name() {
+            Some(index) => format!("USING COVERING INDEX {index} ("),
+            None => "SEARCH s USING PRIMARY KEY (secret=? AND time>".to_owned(),
+        };
+        assert!(plan.contains(&index), "{plan}");
+    }
+}
+
+/// Lines of a secret's events are read only if the other indexes have the events.
+#[test]
+fn events_of_a_secret_are_compared_by_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    drop(opened(&settings));
+    let connection = Connection::open(&settings.path).unwrap();
+    let filter = EventFilter {
+        secret: Some(SecretFilter {
+            namespace: "jobs".to_owned(),
+            name: "db".to_owned(),
+        }),
+        outcome: Some("denied".to_owned()),
+        actor: Some("alice".to_owned()),
+        ..EventFilter::default()
+    };
+    let page = select::page(&query(filter), query_index::QueryIndex::Secret);
+    let plan = plan_of(&connection, &page);
+    for index in [
+        "COVERING INDEX event_actor (actor=? AND time=? AND rowid=?)",
+        "COVERING INDEX event_refused (outcome=? AND time=? AND rowid=?)",
+    ] {
+        let at = plan.find(index).unwrap_or_else(|| panic!("{plan}"));
+        assert!(
+            at < plan.find("SEARCH e USING INTEGER PRIMARY KEY").unwrap(),
+            "{plan}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn shortest_index_drives_a_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let store = opened(&settings);
+    let mut trail = Trail::new("a");
+    fill(&store, &mut trail, 20).await;
+    let mut record = trail.record();
+    record.object.as_mut().unwrap().namespace = Text::new("web");
+    record.targets = vec![target("cache")];
+    let line = trail.line_of(record);
+    store.append(trail.batch(&[line])).await.unwrap();
+    let connection = Connection::open(&settings.path).unwrap();
+    let index = |namespace: &str, secret: Option<&str>| {
+        let filter = EventFilter {
+            actor: Some("alice".to_owned()),
+            namespace: Some(namespace.to_owned()),
+            secret: secret.map(|name| SecretFilter {
+                namespace: "jobs".to_owned(),
+                name: name.to_owned(),
+            }),
+            ..EventFilter::default()
+        };
+        read::shortest_index(&connection, &query(filter)).unwrap()
+    };
+    assert_eq!(index("jobs", None), query_index::QueryIndex::Namespace);
+    assert_eq!(index("web", Some("db")), query_index::QueryIndex::Namespace);
+    assert_eq!(
+        index("jobs", Some("cache")),
+        query_index::QueryIndex::Secret
+    );
+    assert_eq!(
+        index("absent", Some("absent")),
+        query_index::QueryIndex::Secret
+    );
+}
+
+#[tokio::test]
+async fn attribution_of_all_targets_is_one_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let store = opened(&settings);
+    let mut trail = Trail::new("a");
+    let mut record = trail.record();
+    record.object.as_mut().unwrap().owner = Some(OwnerFields::default());
+    record.targets = vec![target("db"), target("cache"), target("mail")];
+    let lines = [trail.line_of(record.clone()), trail.line_of(record)];
+    store.append(trail.batch(&lines)).await.unwrap();
+    let asked = |target: u32, name: &str| TargetAttribution {
+        target,
+        asked_by: AskedBy::Requester {
+            requester: Requester {
+                username: name.to_owned(),
+                uid: String::new(),
+            },
+            source: LinePosition(1),
+        },
+    };
+    let targets = [
+        vec![asked(0, "alice"), asked(1, "alice"), asked(2, "alice")],
+        vec![asked(0, "alice"), asked(1, "bob"), asked(2, "alice")],
+    ];
+    let record = |(position, targets): (u64, &Vec<TargetAttribution>)| AttributedRecord {
+        position: LinePosition(position),
+        targets: targets.clone(),
+        is_final: true,
+    };
+    let records = (1..).zip(&targets).map(record).collect();
+    store.attribute(records, start()).await.unwrap();
+    let read = store.attributions(&[LinePosition(1), LinePosition(2)]);
+    let read: Vec<_> = read
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|record| record.targets)
+        .collect();
+    assert_eq!(read, targets);
+    let connection = Connection::open(&settings.path).unwrap();
+    let sql = "SELECT group_concat(position || ':' || target) FROM attribution";
+    let rows: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, "1:-3,2:0,2:1,2:2");
 }

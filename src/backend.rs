@@ -35,6 +35,7 @@ use tokio::time::Instant;
 pub(crate) use dns_label::is_dns_label;
 pub use error::{BackendError, ErrorCause, ErrorKind, OptionalSecret};
 
+pub use crate::plugin::{HealthState, HealthStatus};
 pub use injection::KeyQuery;
 use injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
@@ -223,26 +224,6 @@ pub struct BackendMetadata {
     pub version: &'static str,
     /// `X.Y` of the floe plugin API that the backend follows.
     pub floe_api_version: &'static str,
-}
-
-/// Result of a health check: `HealthStatus` of the floe spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthStatus {
-    /// State of the backend.
-    pub state: HealthState,
-    /// Sentence for a person; never text that the backend sent.
-    pub message: String,
-}
-
-/// State of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthState {
-    /// It responds.
-    Healthy,
-    /// It responds, but not to all requests.
-    Degraded,
-    /// It does not respond.
-    Unhealthy,
 }
 
 /// Backend that this program is built with: one module per variant.

@@ -2,15 +2,17 @@
 //!
 //! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
-//! 1. [`clock`], [`telemetry`], [`tls`], `stack`: the time of day; logs, metrics and traces; certificates without IO;
-//!    large stacks for parsers.
-//! 2. [`kubernetes`]: access to the API server. `yaml`: YAML with positions.
+//! 1. [`clock`], [`plugin`], [`telemetry`], [`tls`], `refresh`, `stack`: the time of day; members that backends and
+//!    identity providers share; logs, metrics and traces; certificates without IO; values that are fetched again; large
+//!    stacks for parsers.
+//! 2. [`kubernetes`]: access to the API server. [`http_client`]: access to services outside the cluster.
+//!    [`token_source`]: tokens that are sent to them. `yaml`: YAML with positions.
 //! 3. `finding`: problems in files.
 //! 4. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //!    `literals`: a detector for literal secrets. `dbt`: profiles, rendered as dbt does. [`audit`]: records of the audit
-//!    trail, and their verification. [`identity`]: owners of tokens.
+//!    trail, and their verification. [`identity`]: owners of tokens, and providers that know them.
 //! 5. [`defaults`]: annotations of Namespaces and ServiceAccounts. [`recorder`]: the audit trail of this process.
-//!    [`store`]: stored lines of the audit trail.
+//!    [`store`]: stored lines of the audit trail. [`authz`]: access of callers of the admin API.
 //! 6. [`trail`]: the trail of `admin` itself, with checkpoints and retention. [`attribution`]: who asked for the secrets
 //!    of records.
 //! 7. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
@@ -27,6 +29,8 @@ pub mod admission;
 pub mod attribution;
 #[cfg(feature = "cluster")]
 pub mod audit;
+#[cfg(feature = "cluster")]
+pub mod authz;
 pub mod backend;
 pub mod cli;
 #[cfg(feature = "cluster")]
@@ -50,6 +54,8 @@ mod finding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(feature = "cluster")]
+pub mod http_client;
+#[cfg(any(feature = "cluster", fuzzing))]
 pub mod identity;
 pub mod inject;
 #[cfg(feature = "cluster")]
@@ -57,8 +63,11 @@ pub mod kubernetes;
 mod lint;
 mod literals;
 mod mutating_policy;
+pub mod plugin;
 #[cfg(feature = "cluster")]
 pub mod recorder;
+#[cfg(feature = "cluster")]
+mod refresh;
 #[cfg(feature = "cluster")]
 pub mod rotation;
 #[cfg(feature = "cluster")]
@@ -71,6 +80,8 @@ pub mod store;
 pub mod telemetry;
 #[cfg(feature = "cluster")]
 pub mod tls;
+#[cfg(feature = "cluster")]
+pub mod token_source;
 #[cfg(feature = "cluster")]
 pub mod trail;
 mod yaml;

@@ -11,7 +11,7 @@ use crate::audit::asked_by::UnknownReason;
 use crate::store::MAX_OBJECT_RECORDS;
 
 /// Difference of two clocks, and time from an admission to the creation of its object, that is allowed for.
-pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+pub const CLOCK_TOLERANCE: SignedDuration = crate::audit::CLOCK_TOLERANCE;
 
 /// Times of creation have whole seconds.
 const TRUNCATION: SignedDuration = SignedDuration::from_secs(1);

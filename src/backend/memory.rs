@@ -338,18 +338,9 @@ impl SecretsBackend for MemoryBackend {
 
     async fn health_check(&self, limit: Duration) -> HealthStatus {
         match timeout(limit, self.call("", None, |_| Ok(()))).await {
-            Ok(Ok(())) => HealthStatus {
-                state: HealthState::Healthy,
-                message: "answers".to_owned(),
-            },
-            Ok(Err(_)) => HealthStatus {
-                state: HealthState::Unhealthy,
-                message: "fails".to_owned(),
-            },
-            Err(_) => HealthStatus {
-                state: HealthState::Unhealthy,
-                message: "does not answer".to_owned(),
-            },
+            Ok(Ok(())) => HealthStatus::new(HealthState::Healthy, "answers"),
+            Ok(Err(_)) => HealthStatus::new(HealthState::Unhealthy, "fails"),
+            Err(_) => HealthStatus::new(HealthState::Unhealthy, "does not answer"),
         }
     }
 

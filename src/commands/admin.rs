@@ -161,7 +161,7 @@ impl AdminProgram {
         let (certificate, files) = loading.await?;
         let address = collector.collector_listen;
         let (listener, ops) = bind_both(address, &serving, &certificate, &server_metrics).await?;
-        let store = AdminStore::new(&trail, store_metrics.clone());
+        let store = AdminStore::new(&trail, store_metrics.clone())?;
         let checks = serving::readiness(&certificate, shutdown, sources.monitor.clone());
         let checks = store.checked(checks);
         let parts = CollectorParts {

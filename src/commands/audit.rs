@@ -52,7 +52,7 @@ enum AuditCommand {
     /// Import lines that a store lacks, from container logs or an export.
     ///
     /// Only lines that hashes of stored lines confirm are stored. Lines that only one side confirms, such as those after
-    /// the last one of a killed process, are marked so. The process that writes the store has to be stopped. Exit code
+    /// the last one of a killed process, are marked so. The process that writes a file has to be stopped. Exit code
     /// 0: every line is stored; 1: lines were not imported; 2: something cannot be read or written.
     #[command(after_help = import::EXAMPLES)]
     Import(ImportArgs),

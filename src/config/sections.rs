@@ -36,6 +36,9 @@ const COLLECTOR: &str = "the base address of a collector for OTLP over HTTP, as 
 const AUDIT_COLLECTOR: &str =
     "the address of the collector, as in \"https://HOST:9444\", without user, path or query";
 
+/// Form of the store of the audit trail.
+const AUDIT_STORE: &str = "the path of a file, or the URL of a PostgreSQL database without a password, as in \"postgres://USER@HOST:5432/DATABASE\"";
+
 /// Whether a subcommand has an argument that the file can set.
 pub(crate) fn has_settings(subcommand: &clap::Command) -> bool {
     let mut settings = SECTIONS.iter().flat_map(|section| section.settings);
@@ -106,7 +109,9 @@ pub(crate) static SECTIONS: &[Section] = &[
             Setting::new::<FilePath>("collectorCA", "audit_collector_ca"),
             Setting::new::<FilePath>("token", "audit_token"),
             Setting::new::<FilePath>("spool", "audit_spool"),
-            Setting::new::<FilePath>("store", "audit_store"),
+            Setting::new::<Text>("store", "audit_store").expecting(AUDIT_STORE),
+            Setting::new::<FilePath>("storePasswordFile", "audit_store_password_file"),
+            Setting::new::<FilePath>("storeCA", "audit_store_ca_file"),
             Setting::new::<Size>("maxSize", "audit_max_size"),
             Setting::new::<Duration>("retention", "audit_retention"),
             Setting::new::<Duration>("minAge", "audit_min_age"),

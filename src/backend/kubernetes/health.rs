@@ -35,8 +35,5 @@ pub(super) fn health_status(result: Option<Result<(), ExchangeFailure>>) -> Heal
             "the API server did not answer in time",
         ),
     };
-    HealthStatus {
-        state,
-        message: message.to_owned(),
-    }
+    HealthStatus::new(state, message)
 }

@@ -10,6 +10,7 @@ use crate::attribution::DEFAULT_CONTROLLERS;
 use crate::cli::values::{duration, size};
 use crate::cli::{KubernetesArgs, PodProxyArgs, TelemetryArgs};
 use crate::identity::kubernetes::ServiceAccountName;
+use crate::store::StoreLocation;
 
 #[derive(Debug, Args)]
 pub struct AdminArgs {
@@ -30,15 +31,33 @@ pub struct AdminArgs {
 /// Store of the audit trail, and what is done with it.
 #[derive(Clone, Debug, Args)]
 pub struct TrailArgs {
-    /// File of the audit store, on a local volume. It is created if it does not exist.
+    /// Audit store: a file on a local volume, or the URL of a PostgreSQL database without its password. It is created if
+    /// it does not exist.
     #[arg(
         long = "store",
         env = "FLOE_SECRETS_AUDIT_STORE",
+        value_name = "FILE|URL",
+        value_hint = ValueHint::FilePath
+    )]
+    pub audit_store: Option<String>,
+    /// File with the password of the database, read at each connection.
+    #[arg(
+        long = "store-password-file",
+        env = "FLOE_SECRETS_AUDIT_STORE_PASSWORD_FILE",
         value_name = "FILE",
         value_hint = ValueHint::FilePath
     )]
-    pub audit_store: Option<PathBuf>,
-    /// Size at which the store is full. Its volume needs 96 MiB more.
+    pub audit_store_password_file: Option<PathBuf>,
+    /// File with the CA that the certificate of the database is verified with. Required, unless the URL has
+    /// sslmode=disable.
+    #[arg(
+        long = "store-ca-file",
+        env = "FLOE_SECRETS_AUDIT_STORE_CA_FILE",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath
+    )]
+    pub audit_store_ca_file: Option<PathBuf>,
+    /// Size at which the store is full. The volume of a file needs 96 MiB more.
     #[arg(
         long = "max-size",
         env = "FLOE_SECRETS_AUDIT_MAX_SIZE",
@@ -115,6 +134,23 @@ pub struct CollectorArgs {
 }
 
 impl TrailArgs {
+    /// File or database of the store.
+    ///
+    /// # Errors
+    /// A sentence without the text of a URL, which may have a password.
+    pub(super) fn location(&self) -> Result<StoreLocation, String> {
+        let text = self.audit_store.as_deref().unwrap_or_default();
+        let location = StoreLocation::parse(text).map_err(|error| error.to_string())?;
+        match &location {
+            StoreLocation::Database(address)
+                if address.has_tls() && self.audit_store_ca_file.is_none() =>
+            {
+                Err("the certificate of the audit store's database cannot be verified: set --store-ca-file (in the configuration file: audit.storeCA), or sslmode=disable in the URL to send everything unencrypted".to_owned())
+            }
+            _ => Ok(location),
+        }
+    }
+
     /// Namespace of this program.
     pub(super) fn own_namespace_or(&self, default: &str) -> String {
         let own = self.own_namespace.as_deref();
@@ -129,6 +165,7 @@ impl AdminArgs {
     /// A sentence that names the flags and the settings.
     pub fn check(&self) -> Result<(), String> {
         self.serving.check()?;
+        self.trail.location()?;
         let problem = if self.trail.audit_store.is_none() {
             "a store is required: set --store (in the configuration file: audit.store)"
         } else if self.collector.audit_senders.is_empty() {
@@ -190,6 +227,23 @@ mod tests {
     fn missing_arguments_are_named(#[case] args: &[&str], #[case] expected: &str) {
         let error = parse(args).check().unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[rstest]
+    #[case("postgres://floe:s3cret@db/audit", "has a password")]
+    #[case("postgres://db/audit", "names no host, no user or no database")]
+    #[case("postgres://floe@db/audit", "set --store-ca-file")]
+    fn urls_are_checked_without_their_text(#[case] url: &str, #[case] expected: &str) {
+        let mut args = COMPLETE;
+        args[2] = url;
+        let error = parse(&args).check().unwrap_err();
+        assert!(
+            error.contains(expected) && !error.contains("s3cret"),
+            "{error}"
+        );
+        let unencrypted = "postgres://floe@db/audit?sslmode=disable";
+        args[2] = unencrypted;
+        assert_eq!(parse(&args).check(), Ok(()));
     }
 
     #[test]

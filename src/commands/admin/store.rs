@@ -6,8 +6,7 @@ use tokio::task::JoinSet;
 
 use super::args::TrailArgs;
 use crate::server::ops::Checks;
-use crate::store::sqlite::{SqliteSettings, SqliteStore};
-use crate::store::{AuditStore, StoreError, StoreHandle, StoreMetrics, StoreOpener};
+use crate::store::{StoreHandle, StoreLocation, StoreMetrics, StoreOpener, StoreSettings};
 
 /// Name of this program in the message to another process that wants to write the store.
 const HOLDER: &str = "admin";
@@ -15,31 +14,43 @@ const HOLDER: &str = "admin";
 /// Store of the arguments.
 pub(super) struct AdminStore {
     name: String,
-    settings: SqliteSettings,
+    settings: StoreSettings,
     opener: Arc<StoreOpener>,
     handle: StoreHandle,
     metrics: StoreMetrics,
 }
 
 impl AdminStore {
-    pub(super) fn new(args: &TrailArgs, metrics: StoreMetrics) -> Self {
-        let path = args.audit_store.clone().unwrap_or_default();
-        let name = path.display().to_string();
-        let settings = SqliteSettings {
+    /// Store that is not open yet.
+    ///
+    /// # Errors
+    /// The URL of the store is refused.
+    pub(super) fn new(args: &TrailArgs, metrics: StoreMetrics) -> anyhow::Result<Self> {
+        let location = args.location().map_err(anyhow::Error::msg)?;
+        let name = location.to_string();
+        if matches!(&location, StoreLocation::Database(address) if !address.has_tls()) {
+            tracing::warn!(
+                store = name,
+                "connections to the audit store are not encrypted and its server is not verified, because its URL has sslmode=disable"
+            );
+        }
+        let settings = StoreSettings {
+            password_file: args.audit_store_password_file.clone(),
+            ca_file: args.audit_store_ca_file.clone(),
             create: true,
             max_bytes: Some(args.audit_max_size),
             holder: HOLDER.to_owned(),
             reserve: true,
-            ..SqliteSettings::new(path)
+            ..StoreSettings::new(location)
         };
         let (opener, handle) = StoreOpener::new(&name, metrics.clone());
-        Self {
+        Ok(Self {
             name,
             settings,
             opener: Arc::new(opener),
             handle,
             metrics,
-        }
+        })
     }
 
     pub(super) fn handle(&self) -> StoreHandle {
@@ -58,16 +69,13 @@ impl AdminStore {
     pub(super) fn start(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let (opener, settings) = (Arc::clone(&self.opener), self.settings.clone());
-        let open = move || -> Result<Arc<dyn AuditStore>, StoreError> {
-            Ok(Arc::new(SqliteStore::open(&settings)?))
-        };
-        tasks.spawn(async move { opener.open(open).await });
+        tasks.spawn(async move { opener.open(move || settings.open()).await });
         let (metrics, handle) = (self.metrics.clone(), self.handle.clone());
         tasks.spawn(async move { handle.watch_size(&metrics).await });
         tasks
     }
 
-    /// Closes the store: what its WAL has is moved into the file, and its lock is given up.
+    /// Closes the store: what the WAL of a file has is moved into it, and its lock is given up.
     pub(super) async fn close(&self) {
         self.opener.close(&self.name).await;
     }

@@ -47,6 +47,9 @@ struct EventsDocument<E> {
 struct EventDocument<'e> {
     position: u64,
     provenance: &'static str,
+    /// Position of the first pass of the same use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second_pass_of: Option<u64>,
     record: &'e RawValue,
     /// Derived from other records; absent if the record is not about an admitted object.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -100,7 +103,7 @@ pub(super) fn write_table(events: &Events<'_>, out: &mut dyn Write) -> io::Resul
             let rows = events.records().map(|(event, record, askers)| {
                 [
                     format!("{:.3}", event.time),
-                    text(&record, &["action"]),
+                    action(event, &record),
                     text(&record, &["outcome"]),
                     text(&record, &["reason"]),
                     actor(&record),
@@ -161,6 +164,7 @@ pub(super) fn write_json(events: &Events<'_>, out: &mut dyn Write) -> io::Result
                 Ok(EventDocument {
                     position: event.position.0,
                     provenance: event.provenance.as_str(),
+                    second_pass_of: event.second_pass_of.map(|first| first.0),
                     record: serde_json::from_str(&event.line)?,
                     asked_by,
                 })
@@ -205,6 +209,7 @@ fn write_records_csv(events: &Events<'_>, out: &mut dyn Write) -> io::Result<()>
         "seq",
         "position",
         "provenance",
+        "second_pass_of",
     ];
     write_record(out, &columns)?;
     for (event, record, askers) in events.records() {
@@ -228,6 +233,10 @@ fn write_records_csv(events: &Events<'_>, out: &mut dyn Write) -> io::Result<()>
             field(&record, &["chain", "seq"]).to_string(),
             event.position.0.to_string(),
             event.provenance.as_str().to_owned(),
+            event
+                .second_pass_of
+                .map(|first| first.0.to_string())
+                .unwrap_or_default(),
         ];
         write_record(out, &cells)?;
     }
@@ -320,6 +329,12 @@ pub(super) fn escaped_json(json: &str) -> String {
     escaped
 }
 
+/// Action of an event, and whether it is the second pass of a use.
+fn action(event: &StoredEvent, record: &Value) -> String {
+    let note = event.second_pass_of.map(|_| " (second pass)");
+    text(record, &["action"]) + note.unwrap_or_default()
+}
+
 /// Name of the object; the prefix of one that is generated.
 fn name(record: &Value) -> String {
     match text(record, &["object", "name"]) {
@@ -367,6 +382,7 @@ mod tests {
             provenance: Provenance::Received,
             time: second(0),
             line,
+            second_pass_of: None,
         }
     }
 
@@ -412,12 +428,25 @@ TIMESTAMP                        REQUESTER   OPERATION   RESULT    SECRET    SOU
     }
 
     #[test]
+    fn second_pass_is_marked() {
+        let mut events = events();
+        events[0].second_pass_of = Some(LinePosition(5));
+        let table = written(write_table, &events, EventView::Record);
+        assert!(table.contains("  pod.admit (second pass)  "), "{table}");
+        let json = written(write_json, &events, EventView::Record);
+        let document: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(document["events"][0]["second_pass_of"], 5);
+        let csv = written(write_csv, &events, EventView::Record);
+        assert!(csv.contains(",7,received,5\r\n"), "{csv}");
+    }
+
+    #[test]
     fn csv_has_all_columns() {
         let text = written(write_csv, &events(), EventView::Record);
         let lines: Vec<&str> = text.split("\r\n").collect();
         assert_eq!(lines.len(), 3);
         let expected = "2026-11-28T12:00:00.000000000Z,pod.admit,injection,success,ok,injected,alice,uid-alice,\
-                        alice,jobs,Pod,,jobs/db,a-1,request-a-1,a/1,1,7,received";
+                        alice,jobs,Pod,,jobs/db,a-1,request-a-1,a/1,1,7,received,";
         assert_eq!(lines[1], expected);
         let floe = written(write_csv, &events(), EventView::Floe);
         let expected =

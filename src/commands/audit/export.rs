@@ -39,10 +39,8 @@ pub(super) fn run(args: ExportArgs) -> ExitCode {
 }
 
 async fn export(args: ExportArgs) -> Result<StoreExitStatus, String> {
-    let store = args
-        .store
-        .open_read_only()
-        .map_err(|error| error.to_string())?;
+    let store = args.store.open_read_only().await?;
+    let store = store.as_ref();
     let range = ExportRange {
         from: args.from.unwrap_or(Timestamp::MIN),
         to: args.to.unwrap_or(Timestamp::MAX),
@@ -50,7 +48,7 @@ async fn export(args: ExportArgs) -> Result<StoreExitStatus, String> {
     // Lines are bytes for a file, and may be anything for a terminal.
     let is_terminal = io::stdout().is_terminal();
     write_lines(
-        &store,
+        store,
         range,
         is_terminal,
         &mut io::BufWriter::new(io::stdout()),

@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 use tokio::sync::mpsc;
 
-use super::store::{StoreArgs, StoreExitStatus};
+use super::store::{StoreArgs, StoreExitStatus, opened};
 use crate::audit::input::MAX_INPUT_LINE;
 use crate::audit::stored::{InvalidLine, LineReader, StoredLine};
 use crate::cli::output::{print_error, print_result};
 use crate::commands::process::run_command;
-use crate::store::sqlite::{SqliteSettings, SqliteStore};
-use crate::store::{AuditStore, Import, ImportReport, MAX_IMPORT_BYTES};
+use crate::store::{AuditStore, Import, ImportReport, MAX_IMPORT_BYTES, StoreSettings};
 
 /// Examples of the help.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -47,18 +46,18 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
 }
 
 async fn import(args: ImportArgs) -> Result<StoreExitStatus, String> {
-    let settings = SqliteSettings {
+    let settings = StoreSettings {
         create: args.create,
         holder: "audit import".to_owned(),
-        ..args.store.settings()
+        ..args.store.settings()?
     };
-    let store = SqliteStore::open(&settings).map_err(|error| error.to_string())?;
+    let store = opened(move || settings.open()).await?;
     let files = if args.files.is_empty() {
         vec![PathBuf::from("-")]
     } else {
         args.files
     };
-    let (report, invalid) = import_files(&store, files).await?;
+    let (report, invalid) = import_files(store.as_ref(), files).await?;
     print_result(|out| write_report(&report, out))?;
     if invalid > 0 {
         print_error(format!(
@@ -192,7 +191,9 @@ mod tests {
         std::fs::write(&file, log).unwrap();
         ImportArgs {
             store: StoreArgs {
-                store: folder.path().join("audit.db"),
+                store: folder.path().join("audit.db").display().to_string(),
+                store_password_file: None,
+                store_ca_file: None,
             },
             create,
             files: vec![file],

@@ -83,6 +83,10 @@ pub struct QueryArgs {
     /// Uid of the admission's request, which a pod has in audit.floe.dev/event.
     #[arg(long, value_name = "UID")]
     pub request_uid: Option<String>,
+    /// Print second passes as well. The API server sends a pod again that another webhook changed later; both records are
+    /// one use of its secrets.
+    #[arg(long)]
+    pub second_passes: bool,
     /// Most events to print, the newest ones.
     #[arg(long, value_name = "COUNT", value_parser = limit, default_value_t = DEFAULT_LIMIT)]
     pub limit: usize,
@@ -135,12 +139,10 @@ pub(super) fn run(args: QueryArgs) -> ExitCode {
 
 async fn query(args: QueryArgs, clock: Clock) -> Result<StoreExitStatus, String> {
     let (view, format, limit) = (args.view, args.output, args.limit);
-    let store = args
-        .store
-        .open_read_only()
-        .map_err(|error| error.to_string())?;
-    let (events, is_more) = read(&store, args.arguments(clock.now()), limit, &clock).await?;
-    let attributions = attributions(&store, &events).await?;
+    let store = args.store.open_read_only().await?;
+    let store = store.as_ref();
+    let (events, is_more) = read(store, args.arguments(clock.now()), limit, &clock).await?;
+    let attributions = attributions(store, &events).await?;
     let events = Events::new(&events, &attributions, is_more, view);
     print_result(|out| match format {
         EventFormat::Table => write_table(&events, out),
@@ -211,6 +213,7 @@ impl QueryArgs {
                 chain: self.chain,
                 id: self.id,
                 request_uid: self.request_uid,
+                second_passes: self.second_passes,
             },
             from: since.or(self.from),
             to: self.to,

@@ -53,7 +53,7 @@ pub fn evaluate(
         let message = format!("replica {pod} has {lines} lines that admin does not have");
         return Check::warning(id, message, logs("webhook"));
     }
-    if let Some(pod) = silent_replica(installation, &replicas) {
+    if let Some(pod) = silent_replica(installation, deployment, &replicas) {
         let message = format!("replica {pod} has not sent its state to admin");
         return Check::warning(id, message, logs("webhook"));
     }
@@ -79,8 +79,17 @@ pub fn evaluate(
     }
 }
 
-/// Name of a running replica of the webhook that is not among those that have sent their state.
-fn silent_replica<'i>(installation: &'i Installation, replicas: &[(&str, f64)]) -> Option<&'i str> {
+/// Name of a running replica of the webhook that is not among those that have sent their state. One of several replicas
+/// of `admin` knows only the pods that send to it.
+fn silent_replica<'i>(
+    installation: &'i Installation,
+    admin: &Deployment,
+    replicas: &[(&str, f64)],
+) -> Option<&'i str> {
+    let count = admin.spec.as_ref().and_then(|spec| spec.replicas);
+    if count.is_some_and(|count| count > 1) {
+        return None;
+    }
     let is_old = |pod: &&Pod| {
         let status = pod.status.as_ref();
         let is_running = status.and_then(|status| status.phase.as_deref()) == Some("Running");

@@ -79,7 +79,22 @@
 {{- if eq (int $v.opsPort) (include "floe.collectorPort" . | int) }}
 {{- fail (printf "opsPort is %v, the port of the audit trail's collector. Choose another one." $v.opsPort) }}
 {{- end }}
-{{- if gt (add (include "floe.mebibytes" $v.audit.maxSize | int64) 96) (include "floe.mebibytes" $v.admin.persistence.size | int64) }}
+{{- with $v.admin.store }}
+{{- if .url }}
+{{- if not (regexMatch "^postgres(ql)?://[^/?@]+@[^/?]+/[^/?]+" .url) }}
+{{- fail "admin.store.url is not of the form postgres://USER@HOST:PORT/DATABASE." }}
+{{- end }}
+{{- if or (regexMatch "^[a-z]+://[^/?]*:[^/?]*@" .url) (regexMatch "(?i)[?&]password=" .url) }}
+{{- fail "admin.store.url has a password, which the Deployment would show to everybody who may read it. Take it out, change it in the database, and set admin.store.passwordSecret." }}
+{{- end }}
+{{- if and (not .caSecret) (not (contains "sslmode=disable" .url)) }}
+{{- fail "admin.store.url is set and admin.store.caSecret is empty: the certificate of the database could not be verified. Create a Secret with the CA in ca.crt and name it." }}
+{{- end }}
+{{- else if gt (int $v.admin.replicas) 1 }}
+{{- fail (printf "admin.replicas is %v and admin.store.url is empty: a file has one writer. Set admin.store.url, or admin.replicas=1." $v.admin.replicas) }}
+{{- end }}
+{{- end }}
+{{- if and (not $v.admin.store.url) (gt (add (include "floe.mebibytes" $v.audit.maxSize | int64) 96) (include "floe.mebibytes" $v.admin.persistence.size | int64)) }}
 {{- fail (printf "audit.maxSize=%s leaves less than 96Mi of admin.persistence.size=%s free: the volume would be full before the store is. Make audit.maxSize smaller, or the volume larger." $v.audit.maxSize $v.admin.persistence.size) }}
 {{- end }}
 {{- if gt ($v.audit.minAge | trimSuffix "h" | int64) ($v.audit.retention | trimSuffix "h" | int64) }}

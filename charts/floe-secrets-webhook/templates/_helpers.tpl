@@ -72,6 +72,21 @@
 {{- printf "%s-admin" (include "floe.fullname" .) }}
 {{- end }}
 
+{{/* Where the store of `admin` is: claim, pod or database. */}}
+{{- define "floe.storePlace" -}}
+{{- if .Values.admin.store.url }}database{{ else if .Values.admin.persistence.enabled }}claim{{ else }}pod{{ end }}
+{{- end }}
+
+{{/* Ports of the hosts in the URL of the database, as a list in JSON. */}}
+{{- define "floe.databasePorts" -}}
+{{- $ports := list }}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/?]*@)?" .Values.admin.store.url "" | regexFind "^[^/?]*" }}
+{{- range splitList "," $authority }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432" | int) }}
+{{- end }}
+{{- $ports | uniq | toJson }}
+{{- end }}
+
 {{- define "floe.adminServiceAccountName" -}}
 {{- .Values.admin.serviceAccount.name | default (include "floe.adminName" .) }}
 {{- end }}

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl hack/krew/kubectl_complete-floe_secrets)
-.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew chart-lint chart-render check-generated lint deny fuzz bench hostile sequences audit-kills audit-visibility audit-faults instructions footprint soak release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster test-adapters test-krew test-keycloak chart-lint chart-render check-generated lint deny fuzz bench hostile sequences audit-kills audit-visibility audit-faults audit-scale instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -21,7 +21,7 @@ test:
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
 	hack/test.sh chart=admission_policy::,client_certificate::,lifecycle::,pods::,rights:: controller workloads registration \
-	  admission reload_e2e inject_cluster sequences audit_trail audit_collector attribution
+	  admission reload_e2e inject_cluster sequences audit_trail audit_collector attribution second_pass authorization
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG)
 test-cluster:
@@ -35,6 +35,11 @@ test-krew:
 ## test-adapters: compiled profiles in real dbt with all adapters (1 GB of Python packages once, then a few minutes)
 test-adapters:
 	hack/adapters/test.sh
+
+## test-keycloak: identity providers on a real Keycloak (Java 17 and Maven; 176 MB once, then two minutes)
+test-keycloak:
+	hack/tools/keycloak.sh >/dev/null
+	cargo test --workspace --all-features --locked --test keycloak -- --ignored --nocapture
 
 ## chart-lint: Helm's own lint, in strict mode
 chart-lint:
@@ -89,14 +94,19 @@ audit-kills:
 
 ## audit-visibility: time from 2,000 creates at 200/s until a query has their records, on a machine without other work
 audit-visibility:
-	hack/tools/tools.sh build control-plane
+	hack/tools/tools.sh build control-plane database
 	cargo test --profile optimized --all-features --locked --test audit_visibility -- --ignored --nocapture
 
 ## audit-faults: faults of spool, collector, store and their volumes, for longer than make test has them (a few minutes)
 audit-faults: export AUDIT_FAULTS = 1
 audit-faults:
-	hack/tools/tools.sh build control-plane
+	hack/tools/tools.sh build control-plane database
 	cargo test --all-features --locked --test audit_faults -- --include-ignored --nocapture --test-threads=2
+
+## audit-scale: a store of 2,500,000 rows: bytes, queries, appends beside retention, memory of admin (a quarter of an hour)
+audit-scale:
+	hack/tools/tools.sh build control-plane
+	cargo test --profile optimized --all-features --locked --test audit_scale -- --ignored --nocapture
 
 ## instructions: instructions per admission, compared with benches/instructions.txt
 instructions:

@@ -26,7 +26,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 # All programs that tests start are built before the first test: a build would take CPU time from tests.
-hack/tools/tools.sh build control-plane chart
+hack/tools/tools.sh build control-plane chart database
 hack/tools/python.sh venv tools >/dev/null
 hack/tools/sarif.sh >/dev/null
 logs=${CARGO_TARGET_DIR:-target}/test-logs

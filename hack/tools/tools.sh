@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs that the tests and the one-node cluster run: Kubernetes, etcd,
-# containerd and others, from their Go modules into a cache. See usage().
+# containerd and others, from their Go modules into a cache; PostgreSQL comes from Maven. See usage().
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -9,7 +9,7 @@ CACHE=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook
 usage() {
   cat <<'X'
 usage: tools.sh path NAME...     print the path of each program, one per line; build missing programs
-       tools.sh build GROUP...   build all programs of a group: control-plane, node (includes control-plane) or chart
+       tools.sh build GROUP...   build all programs of a group: control-plane, node (includes control-plane), chart or database
        tools.sh list             list the programs, their versions, and which are built
 
 Programs are cached in ${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/floe-secrets-webhook}/tools.
@@ -45,7 +45,7 @@ promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X
 }
 
-# name | tool's folder, or "debian" | Go package, or Debian package | group | seconds it usually takes (2 cores, nothing cached)
+# name | tool's folder, or "debian" or "maven" | Go package, Debian package or Maven artifact | group | seconds it usually takes (2 cores, nothing cached)
 programs() {
   local kubernetes=kubernetes${KUBERNETES_VERSION:+-$KUBERNETES_VERSION}
   cat <<X
@@ -73,6 +73,8 @@ shellcheck|debian|shellcheck|lint|5
 runc|debian|runc|node|5
 busybox|debian|busybox-static|node|5
 valgrind|debian|valgrind|measure|10
+postgres|maven|io.zonky.test.postgres:embedded-postgres-binaries-linux:18.1.0|database|15
+initdb|maven|io.zonky.test.postgres:embedded-postgres-binaries-linux:18.1.0|database|15
 X
 }
 
@@ -318,6 +320,50 @@ get_debian() { # get_debian NAME FOLDER
   rm -rf "$out"
 }
 
+# ------------------------------------------------------------ Maven's archives
+
+# PostgreSQL as built for embedding: a jar with bin/, lib/ and share/ in an archive. Maven checks its sum.
+maven_folder() { # maven_folder NAME
+  local artifact
+  artifact=$(field "$1" 3)
+  echo "$CACHE/postgresql-${artifact##*:}"
+}
+
+get_maven() { # get_maven NAME FOLDER
+  local name=$1 folder=$2 artifact out cpu
+  [ -x "$folder/bin/$name" ] && return
+  { command -v mvn && command -v python3; } >/dev/null ||
+    die "downloading $name needs Maven and Python, and 'mvn' or 'python3' is not on the PATH. Install them."
+  case $(uname -m) in
+    x86_64) cpu=amd64 ;;
+    aarch64 | arm64) cpu=arm64v8 ;;
+    *) die "Maven has no $name for $(uname -m)" ;;
+  esac
+  artifact=$(field "$name" 3)
+  artifact=${artifact%:*}-$cpu:${artifact##*:}
+  say "downloading $artifact: usually $(in_words "$(field "$name" 5)")"
+  out=$folder/.building.$$
+  mkdir "$out"
+  mvn -q org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dartifact="$artifact" \
+    -DoutputDirectory="$out" >"$out/log" 2>&1 || {
+    cat "$out/log" >&2
+    rm -rf "$out"
+    die "Maven could not download $artifact"
+  }
+  python3 - "$out" <<'X'
+import glob, io, sys, tarfile, zipfile
+
+folder = sys.argv[1]
+with zipfile.ZipFile(glob.glob(f"{folder}/*.jar")[0]) as jar:
+    name = next(name for name in jar.namelist() if name.endswith(".txz"))
+    archive = io.BytesIO(jar.read(name))
+with tarfile.open(fileobj=archive, mode="r:xz") as files:
+    files.extractall(f"{folder}/files", filter="data")
+X
+  mv "$out"/files/* "$folder"
+  rm -rf "$out"
+}
+
 # -------------------------------------------------------------------- lookup
 
 # Sets REPLY to the path at which a program is or will be. KUBEBUILDER_ASSETS is
@@ -331,6 +377,8 @@ locate() { # locate NAME
     REPLY=$(cd "$KUBEBUILDER_ASSETS" && pwd)/$name
   elif [ "$tool" = debian ]; then
     REPLY=$(on_path "$name") || REPLY=$(debian_folder "$name")/$name
+  elif [ "$tool" = maven ]; then
+    REPLY=$(maven_folder "$name")/bin/$name
   else
     tool_folder "$tool"
     REPLY=$REPLY/$name
@@ -363,6 +411,11 @@ ensure() { # ensure NAME...
         folder=$(debian_folder "$name")
         locked "$folder" get_debian "$name" "$folder"
       done
+    elif [ "$tool" = maven ]; then
+      for name in "${missing[@]}"; do
+        folder=$(maven_folder "$name")
+        locked "$folder" get_maven "$name" "$folder"
+      done
     else
       locked "$folder" build_go "$tool" "$folder" "${missing[@]}"
     fi
@@ -376,7 +429,13 @@ list() {
     tool=$(field "$name" 2)
     locate "$name"
     case $REPLY in
-      "$CACHE"/*) if [ "$tool" = debian ]; then version=Debian; else version=$(version_of "$tool"); fi ;;
+      "$CACHE"/*)
+        case $tool in
+          debian) version=Debian ;;
+          maven) version=$(field "$name" 3) version=${version##*:} ;;
+          *) version=$(version_of "$tool") ;;
+        esac
+        ;;
       *) version="own" ;;
     esac
     if [ -x "$REPLY" ]; then built=built; else built="not built"; fi

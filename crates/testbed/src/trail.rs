@@ -10,14 +10,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use floe_secrets_webhook::audit::delivery::AUDIENCE;
+use floe_secrets_webhook::store::{AuditStore, StoreLocation, StoreSettings};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::command_output::CommandOutput;
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
+use super::postgres::Postgres;
 use super::process::Folder;
 use super::unique;
 use super::volume::Volume;
@@ -152,6 +155,7 @@ impl Trail {
         let store = TrailStore {
             path: launch.value("--store").into(),
             enter: Vec::new(),
+            args: Vec::new(),
         };
         let admin = launch.start().await;
         Self { cp, admin, store }
@@ -165,8 +169,38 @@ impl Trail {
             .inside(volume);
         let admin = launch.start().await;
         let enter = volume.enter();
-        let store = TrailStore { path, enter };
+        let store = TrailStore {
+            path,
+            enter,
+            args: Vec::new(),
+        };
         Self { cp, admin, store }
+    }
+
+    /// Starts `admin` with an empty store in the database `postgres` of a server, whose administrator it is.
+    pub async fn start_in(cp: &'static ControlPlane, server: &Postgres) -> Self {
+        let files = [server.password_file(), server.ca_file()];
+        let [password, ca] = files.map(|file| file.display().to_string());
+        let args = ["--store-password-file", &password, "--store-ca-file", &ca];
+        let url = server.url("postgres");
+        let launch = Launch::admin(cp, &admin_identity(cp).await)
+            .set("--store", &url)
+            .with(&args);
+        let admin = launch.start().await;
+        let store = TrailStore {
+            path: url.into(),
+            enter: Vec::new(),
+            args: args.map(str::to_owned).into(),
+        };
+        Self { cp, admin, store }
+    }
+
+    /// Starts another `admin` with the same database.
+    pub async fn another_admin(&self) -> WebhookProcess {
+        let launch = Launch::admin(self.cp, &admin_identity(self.cp).await)
+            .set("--store", &self.store.path.display().to_string());
+        let args: Vec<&str> = self.store.args.iter().map(String::as_str).collect();
+        launch.with(&args).start().await
     }
 
     /// Arguments of a `serve` that runs in `pod` and sends its lines to `admin`. Its folder has the spool.
@@ -212,12 +246,14 @@ fn sends_to(admin: &Launch, launch: Launch, pod: &ReplicaPod, token: &str) -> La
         .with(CLUSTER)
 }
 
-/// File of a store, which is read beside the `admin` that writes it.
+/// File or URL of a store, which is read beside the `admin` that writes it.
 #[derive(Debug, Clone)]
 pub struct TrailStore {
     pub path: PathBuf,
     /// Command that enters the mount namespace of the file.
     enter: Vec<String>,
+    /// Arguments besides the file or URL.
+    args: Vec<String>,
 }
 
 impl TrailStore {
@@ -228,8 +264,20 @@ impl TrailStore {
         let own = [&program, "audit", command, "--store", &store].map(str::to_owned);
         let mut words = self.enter.iter().cloned().chain(own);
         let mut command = Command::new(words.next().expect("a program"));
-        command.args(words).args(args);
+        command.args(words).args(&self.args).args(args);
         CommandOutput::run_async(command, "").await
+    }
+
+    /// Opens the store beside `admin`.
+    pub async fn open(&self) -> Arc<dyn AuditStore> {
+        let location = StoreLocation::parse(&self.path.display().to_string());
+        let mut settings = StoreSettings::new(location.expect("a valid URL"));
+        if let [_, password, _, ca] = &self.args[..] {
+            settings.password_file = Some(password.into());
+            settings.ca_file = Some(ca.into());
+        }
+        let opened = tokio::task::spawn_blocking(move || settings.open_read_only()).await;
+        opened.expect("no panic").expect("the store of admin")
     }
 
     /// All lines of the store.

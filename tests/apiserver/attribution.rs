@@ -12,7 +12,7 @@ use floe_secrets_webhook::attribution::{self, AttributionMetrics, Controllers};
 use floe_secrets_webhook::audit::link::ChainId;
 use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::store::sqlite::{SqliteSettings, SqliteStore};
-use floe_secrets_webhook::store::{AuditStore as _, Batch, LinePosition};
+use floe_secrets_webhook::store::{AttributionStore as _, AuditStore as _, Batch, LinePosition};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;

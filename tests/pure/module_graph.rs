@@ -18,11 +18,11 @@ use regex::Regex;
 
 /// Rooms of the service crate, lowest first; a room may use rooms of lower rows.
 const SERVICE: &[&[&str]] = &[
-    &["clock", "stack", "telemetry", "tls"],
-    &["kubernetes", "yaml"],
+    &["clock", "plugin", "refresh", "stack", "telemetry", "tls"],
+    &["http_client", "kubernetes", "token_source", "yaml"],
     &["finding"],
     &["audit", "backend", "dbt", "identity", "literals", "server"],
-    &["defaults", "recorder", "store"],
+    &["authz", "defaults", "recorder", "store"],
     &["attribution", "trail"],
     &["admission"],
     &["collector"],
@@ -359,6 +359,7 @@ fn service_rooms_use_only_rooms_below() {
         "attribution::test_support",
         "audit::test_support",
         "audit::verify::tests",
+        "authz::static_reviewer",
         "backend::conformance",
         "backend::kubernetes::fake_api",
         "backend::kubernetes::tests",
@@ -379,7 +380,17 @@ fn service_rooms_use_only_rooms_below() {
         "defaults::tests",
         "doctor::test_support",
         "finding::test_support",
+        "http_client::test_server",
+        "http_client::tests",
+        "identity::client_credentials::tests",
+        "identity::conformance",
+        "identity::discovery::test_support",
+        "identity::document::tests",
+        "identity::jose::test_support",
+        "identity::jose::tests",
         "identity::kubernetes::test_support",
+        "identity::oidc::tests",
+        "identity::memory",
         "lint::tests",
         "recorder::refusals::tests",
         "recorder::shipping::tests",
@@ -388,6 +399,7 @@ fn service_rooms_use_only_rooms_below() {
         "literals::tests",
         "store::conformance",
         "store::sqlite::tests",
+        "token_source::tests",
         "trail::tests",
     ];
     let graph = Graph::read(&project().join("src"), &test_only);
@@ -403,6 +415,21 @@ fn service_rooms_use_only_rooms_below() {
         "paths and exports are followed"
     );
     check(&graph, SERVICE);
+}
+
+/// The client of HTTP has one place, where its rules are.
+#[test]
+fn http_client_alone_names_its_library() {
+    let root = project().join("src");
+    for file in rust_files(&root) {
+        let below = file.strip_prefix(&root).unwrap().to_string_lossy();
+        let is_client = below == "http_client.rs" || below.starts_with("http_client/");
+        let code = code_of(&std::fs::read_to_string(&file).unwrap());
+        assert!(
+            is_client || !code.contains("reqwest"),
+            "{below} names reqwest: use crate::http_client"
+        );
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 #![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod collector;
+mod database;
 mod fixture;
 mod spool;
 mod stdout;

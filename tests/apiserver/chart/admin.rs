@@ -202,6 +202,54 @@ fn one_process_writes_a_store_that_outlives_the_release() {
 }
 
 #[test]
+fn store_in_a_database_needs_no_volume() {
+    let store = json!({
+        "url": "postgres://floe@a:6543,b/audit", "passwordSecret": "database", "caSecret": "database-ca",
+    });
+    let egress = json!({"enabled": true, "egress": {"enabled": true}});
+    let values = json!({"admin": {"replicas": 3, "store": store}, "networkPolicy": egress});
+    let objects = Helm::V4.objects(NAME, &merged(existing(), &values));
+    let spec = &find_object(&objects, "Deployment", ADMIN)["spec"];
+    assert_eq!(spec["replicas"], 3);
+    assert_eq!(spec["strategy"]["type"], "RollingUpdate");
+    assert!(
+        objects
+            .iter()
+            .all(|object| object["kind"] != "PersistentVolumeClaim")
+    );
+    let of_admin = |flag: &str| arg(&objects, ADMIN, flag);
+    assert_eq!(
+        of_admin("--store").as_deref(),
+        Some("postgres://floe@a:6543,b/audit")
+    );
+    let (files, path) = volume(&objects, ADMIN, "store");
+    let sources = &files["projected"]["sources"];
+    for (number, secret, key, flag) in [
+        (0, "database", "password", "--store-password-file"),
+        (1, "database-ca", "ca.crt", "--store-ca-file"),
+    ] {
+        let source = &sources[number]["secret"];
+        assert_eq!(
+            (&source["name"], &source["items"][0]["key"]),
+            (&json!(secret), &json!(key))
+        );
+        assert_eq!(of_admin(flag), Some(format!("{path}/{key}")));
+    }
+    let policy = find_object(&objects, "NetworkPolicy", ADMIN);
+    let rules = policy["spec"]["egress"].as_array().expect("rules").iter();
+    let mut ports = rules.flat_map(|rule| rule["ports"].as_array().expect("ports"));
+    for port in [6543, 5432] {
+        assert!(ports.any(|each| each["port"] == port), "{policy}");
+    }
+    // Without a volume, the size of one is no limit.
+    let unencrypted = json!({"url": "postgres://floe@db/audit?sslmode=disable"});
+    let values = json!({"admin": {"store": unencrypted}, "audit": {"maxSize": "1Ti"}});
+    let objects = Helm::V4.objects(NAME, &merged(existing(), &values));
+    let volumes = &template(&objects, ADMIN)["volumes"];
+    assert!(!volumes.to_string().contains("\"store\""), "{volumes}");
+}
+
+#[test]
 fn notes_report_what_the_history_needs() {
     let notes = |values: Value| {
         let chart = testbed::helm::chart();
@@ -228,6 +276,12 @@ fn notes_report_what_the_history_needs() {
     let text = notes(json!({"admin": {"persistence": {"enabled": false}}}));
     assert!(
         text.contains("lives as long as the pod") && !text.contains(claim),
+        "{text}"
+    );
+    let database = json!({"url": "postgres://floe@db/audit", "caSecret": "ca"});
+    let text = notes(json!({"admin": {"store": database}}));
+    assert!(
+        text.contains("Its store is in a database") && !text.contains(claim),
         "{text}"
     );
     let text = notes(existing());

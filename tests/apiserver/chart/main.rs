@@ -9,6 +9,7 @@
 
 mod admin;
 mod admin_rights;
+mod admin_roles;
 mod admission_policy;
 mod callers;
 mod certificates;

@@ -183,6 +183,8 @@ fn value_out_of_range_is_rejected() {
         ("/audit/controllers/0", json!("a,b"), "pattern"),
         ("/audit/spool/sizeLimit", json!("0Mi"), "pattern"),
         ("/admin/persistence/size", json!(5), "string"),
+        ("/admin/replicas", json!(0), "minimum"),
+        ("/admin/store/caSecret", json!("CA"), "pattern"),
         ("/admin/persistence/storageClass", json!("Fast"), "pattern"),
         ("/admin/tls/secretName", json!("Tls"), "pattern"),
         ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
@@ -357,6 +359,23 @@ fn conflicting_values_are_rejected_with_solution() {
             json!({"audit": {"maxSize": "5120Mi"}}),
             "audit.maxSize=5120Mi leaves less than 96Mi of admin.persistence.size=5Gi free",
         ),
+        (json!({"admin": {"replicas": 2}}), "a file has one writer"),
+        (
+            json!({"admin": {"store": {"url": "postgres://floe:s3cret@db/audit", "caSecret": "ca"}}}),
+            "set admin.store.passwordSecret",
+        ),
+        (
+            json!({"admin": {"store": {"url": "postgres://floe@db/audit?password=s3cret", "caSecret": "ca"}}}),
+            "set admin.store.passwordSecret",
+        ),
+        (
+            json!({"admin": {"store": {"url": "postgres://floe@db/audit"}}}),
+            "admin.store.caSecret is empty",
+        ),
+        (
+            json!({"admin": {"store": {"url": "audit.db", "caSecret": "ca"}}}),
+            "is not of the form postgres://USER@HOST:PORT/DATABASE",
+        ),
         (
             json!({"audit": {"minAge": "721h", "retention": "720h"}}),
             "audit.minAge=721h is longer than audit.retention=720h",
@@ -408,6 +427,9 @@ fn conflicting_values_are_rejected_with_solution() {
         json!({"audit": {"output": "off"}, "admin": {"enabled": true}}),
         json!({"opsPort": 9444, "admin": {"enabled": false}}),
         json!({"audit": {"maxSize": "1Ti"}, "admin": {"persistence": {"size": "1500Gi"}}}),
+        json!({"audit": {"maxSize": "1Ti"}, "admin": {"replicas": 2, "store":
+            {"url": "postgresql://floe@a:1,b:2/audit?target_session_attrs=read-write", "caSecret": "ca"}}}),
+        json!({"admin": {"store": {"url": "postgres://floe@db/audit?sslmode=disable"}}}),
     ] {
         Helm::V4.template(NAME, &values).expect_success();
     }

@@ -227,10 +227,13 @@ async fn changed_secret_restarts_pods_with_new_value() {
         (0, &json!(5)),
         "{found:#}"
     );
-    // Times in metadata have whole seconds.
+    // Times in metadata have whole seconds: a change at the end of one is in another second than the starts before it, and
+    // those after it.
     let started = jiff::Timestamp::now().as_second();
-    wait_for("the second after the last start", || async {
-        (jiff::Timestamp::now().as_second() > started + 1).then_some(())
+    wait_for("the end of a second after the last start", || async {
+        let now = jiff::Timestamp::now();
+        let is_end = (700_000_000..900_000_000).contains(&now.subsec_nanosecond());
+        (now.as_second() > started + 1 && is_end).then_some(())
     })
     .await;
 

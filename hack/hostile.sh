@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 hack/tools/tools.sh build control-plane
+# As in the pods of the chart.
+export MALLOC_MMAP_THRESHOLD_=131072
 # One after the other: the memory and time of concurrent tests would be counted together.
 for tests in amplification hostile; do
   cargo test --profile optimized --all-features --locked --test "$tests" -- --ignored --test-threads=1 --nocapture

@@ -4,8 +4,7 @@
 //! the namespaces of their realm, whatever RBAC allows. Then the API server decides by SubjectAccessReview
 //! ([`SubjectAccessReviewer`]), so that permissions are ordinary RoleBindings. [`AccessControl`] puts both together.
 //!
-//! What is not allowed is denied. If the API server cannot be reached, the result is [`AccessUnavailable`], which is
-//! neither.
+//! A denial is the default. Without a response of the API server, the result is [`AccessUnavailable`]: neither.
 
 mod cached;
 mod control;

@@ -1,5 +1,6 @@
 //! Telemetry of the program: logs, metrics and traces.
 
+pub mod characters;
 pub mod console;
 pub mod error_chain;
 #[cfg(feature = "cluster")]

@@ -8,7 +8,7 @@ VERSION=26.7.0
 SHA256=f771df0aa1e4820f57d56f7d6d015beb6415487b43f8de7e5a6d48f8a7fe118a
 # Build options of Keycloak. All others are given at each start.
 OPTIONS="--db=dev-file --health-enabled=true"
-MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 # Seconds that it usually takes (2 cores, nothing cached).
 USUAL=60
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest;
 use serde::{Serialize, Serializer};
 
+use crate::telemetry::characters::is_obeyed;
+
 /// Entries of a list in a record, such as the groups of a user: as many as a token of an organisation has in use.
 pub const MAX_LIST: usize = 12;
 
@@ -140,25 +142,6 @@ fn written_length(text: &str) -> usize {
             .bytes()
             .filter(|byte| matches!(byte, b'"' | b'\\'))
             .count()
-}
-
-/// Whether a terminal or a viewer obeys the character instead of showing it: controls, separators of lines, marks of
-/// direction, and characters without width.
-#[must_use]
-pub fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]

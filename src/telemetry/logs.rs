@@ -1,18 +1,13 @@
 //! Logs: format, filter, and the libraries whose lines are never written.
 
 mod stdout;
+#[cfg(any(test, feature = "test-util"))]
+pub mod thread_log;
 
 use std::fmt;
 use std::str::FromStr;
-#[cfg(any(test, feature = "test-util"))]
-use std::sync::LazyLock;
 
 use thiserror::Error;
-#[cfg(any(test, feature = "test-util"))]
-use tracing::{
-    Dispatch,
-    subscriber::{DefaultGuard, NoSubscriber},
-};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
@@ -139,18 +134,6 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     reloadable(format, filter, writer).map(|(subscriber, _)| subscriber)
-}
-
-/// Makes `subscriber` the log of this thread until the guard is dropped.
-///
-/// While a process has one subscriber, tracing asks the thread that first passes a place whether it is logged, and keeps
-/// the answer for all threads (`Dispatchers::has_just_one` of tracing-core 0.1). Tests share a process, and a thread
-/// without a subscriber could silence the place for the others. A second subscriber, which takes nothing, prevents it.
-#[cfg(any(test, feature = "test-util"))]
-pub fn set_for_thread(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
-    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
-    LazyLock::force(&SECOND);
-    tracing::subscriber::set_default(subscriber)
 }
 
 fn reloadable<W>(

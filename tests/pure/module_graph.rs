@@ -399,6 +399,7 @@ fn service_rooms_use_only_rooms_below() {
         "literals::tests",
         "store::conformance",
         "store::sqlite::tests",
+        "telemetry::logs::thread_log",
         "token_source::tests",
         "trail::tests",
     ];

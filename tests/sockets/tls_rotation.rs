@@ -6,7 +6,6 @@
 )]
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,7 +17,7 @@ use floe_secrets_webhook::clock::Clock;
 use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::metrics::{ReloadLabels, ReloadResult, ServerMetrics};
-use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
+use floe_secrets_webhook::telemetry::logs::thread_log::ThreadLog;
 use tempfile::TempDir;
 use testbed::sockets::{Ca, Pem, Server, connect, served_common_name, wait_until};
 
@@ -154,32 +153,10 @@ async fn key_written_before_its_certificate_waits_for_it() {
     .await;
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = logs::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
-    let _logging = logs::set_for_thread(subscriber);
-    let warnings = || {
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        text.lines()
-            .filter(|line| line.contains("certificate rejected"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+    let log = ThreadLog::start("warn").unwrap();
+    let warnings = || log.lines_with("certificate rejected");
 
     let ca = Ca::new("ca");
     let good = ca.leaf("good");

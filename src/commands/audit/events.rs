@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use super::asked_by::{PrintedAsker, askers, cell};
 use super::fields::{actor, field, text};
 use crate::audit::floe_view::{FloeEvent, floe_events};
-use crate::audit::text::is_obeyed;
 use crate::cli::output::write_columns;
 use crate::store::{RecordAttribution, StoredEvent};
+use crate::telemetry::characters::is_obeyed;
 
 /// Form of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

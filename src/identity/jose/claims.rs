@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::json::parse_object;
 use super::limits::{MAX_AUDIENCES, MAX_TEXT};
 use crate::identity::error::TokenRejection;
+use crate::telemetry::characters::is_obeyed;
 
 /// Claims of a token of Keycloak, with some room.
 const USUAL_CLAIMS: usize = 28;
@@ -130,21 +131,6 @@ pub(super) fn audiences(claim: Option<&Value>) -> Result<&[Value], TokenRejectio
 /// Names and identifiers have 1 to [`MAX_TEXT`] characters, none of which a terminal or a log viewer would obey or hide:
 /// two users never look the same.
 pub(super) fn is_identity_text(text: &str) -> bool {
-    let is_hidden = |character: char| {
-        character.is_control()
-            || matches!(
-                character,
-                '\u{ad}'
-                    | '\u{61c}'
-                    | '\u{180e}'
-                    | '\u{200b}'..='\u{200f}'
-                    | '\u{2028}'..='\u{202e}'
-                    | '\u{2060}'..='\u{206f}'
-                    | '\u{feff}'
-                    | '\u{fff9}'..='\u{fffb}'
-                    | '\u{e0000}'..='\u{e007f}'
-            )
-    };
     // Most texts are ASCII.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return (1..=MAX_TEXT).contains(&text.len());
@@ -153,7 +139,7 @@ pub(super) fn is_identity_text(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_TEXT * 4
         && text.chars().count() <= MAX_TEXT
-        && !text.chars().any(is_hidden)
+        && !text.chars().any(is_obeyed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Provider on a scripted issuer: what only an issuer that misbehaves shows. `tests/keycloak` has the real one.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +16,7 @@ use crate::identity::jose::SignatureAlgorithm;
 use crate::identity::jose::test_support::{AUDIENCE, Issuer, NOW, claims, header};
 use crate::identity::metrics::IssuerMetrics;
 use crate::identity_conformance;
-use crate::telemetry::logs::{LogFormat, set_for_thread, subscriber};
+use crate::telemetry::logs::thread_log::ThreadLog;
 
 /// Replies of the issuer to requests whose head contains a text.
 type Script = Vec<(&'static str, &'static str, Value)>;
@@ -178,32 +177,14 @@ async fn token_that_is_no_token_of_the_issuer_causes_no_request() {
 
 #[tokio::test]
 async fn omitted_groups_are_reported_once() {
-    let log = CapturedLines::default();
-    let writer = log.clone();
-    let subscriber = subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
-    let _logging = set_for_thread(subscriber);
+    let log = ThreadLog::start("warn").unwrap();
     let fixture = Fixture::with(json!({"groups": ["groups"]}), Vec::new()).await;
     let token = fixture.token(|claims| claims["_claim_names"] = json!({"groups": "src1"}));
     for _ in 0..2 {
         let caller = fixture.provider.verify(&token).await.unwrap();
         assert!(caller.has_omitted_groups && caller.user_info.groups.is_empty());
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(text.matches("leaves groups out").count(), 1, "{text}");
-}
-
-/// Log in memory.
-#[derive(Clone, Default)]
-struct CapturedLines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for CapturedLines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    assert_eq!(log.lines_with("leaves groups out").len(), 1);
 }
 
 #[tokio::test]

@@ -755,7 +755,7 @@ async fn token_is_in_no_message() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || written.clone())
         .finish();
-    let _guard = crate::telemetry::logs::set_for_thread(subscriber);
+    let _guard = crate::telemetry::logs::thread_log::set_for_thread(subscriber);
     let fixture = Fixture::start().await;
     let replies = [
         rejection(Rejection::Unauthenticated, None),

@@ -85,7 +85,7 @@ impl HttpsClient {
         }
     }
 
-    /// The same client for another port.
+    /// Client of the same Keycloak at another port.
     pub fn on_port(&self, port: u16) -> Self {
         Self {
             port,
